@@ -1,0 +1,1 @@
+"""What the detector saw: frames from files or through tiled, movies, q-map files."""

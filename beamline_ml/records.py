@@ -1,0 +1,200 @@
+"""What the rooms hand each other: frozen records with units in their names.
+
+Arrays in a record are never changed in place by whoever receives them. A record holds numbers and says nothing about
+where they came from or go to; that is the business of ``documents``, ``frames`` and ``results``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How the detector sees the sample: everything a q-map is computed from."""
+
+    photon_energy_kev: float
+    """Photon energy in keV."""
+    detector_distance_m: float
+    """Sample to detector distance in m."""
+    pixel_size_m: float
+    """Edge of a square pixel in m."""
+    beam_center_row_px: float
+    """Row of the direct beam, in pixels, pixel centres at integers."""
+    beam_center_column_px: float
+    """Column of the direct beam, in pixels, pixel centres at integers."""
+
+    @property
+    def wavelength_angstrom(self) -> float:
+        """Wavelength in angstrom, from hc = 12.398419843 keV angstrom (CODATA 2018)."""
+        return 12.398419843320026 / self.photon_energy_kev
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBlock:
+    """Consecutive detector frames with their place in the run."""
+
+    first_index: int
+    """Index in the run of the first frame (0-based)."""
+    frames: NDArray[Any]
+    """Counts, (n_frames, rows, cols), integer as the detector wrote them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDescription:
+    """What a run says about itself that the analysis needs."""
+
+    uid: str
+    scan_id: int | None
+    sample_name: str
+    sample: dict[str, Any]
+    """The whole sample entry of the start document (name, composition, ...)."""
+    geometry: Geometry
+    frame_period_s: float
+    """Time between the starts of two frames in s."""
+    exposure_s: float
+    """Exposure of one frame in s."""
+    n_frames: int
+    frame_shape: tuple[int, int]
+    """(rows, cols)."""
+    started_at: float
+    """Start time, seconds since the epoch."""
+    finished: bool
+    """Whether the run has a stop document."""
+    exit_status: str | None
+    """The stop document's exit status: success, abort, fail; None while the run goes on."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """The start document, as it stands in the catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameQuality:
+    """What is wrong with which frame; NaN-free, one entry a frame of the run."""
+
+    missing: BoolArray
+    """(n_frames,) no data arrived for this frame."""
+    zero: BoolArray
+    """(n_frames,) the frame holds no photon in any used pixel (shutter closed, beam dump)."""
+    saturated: BoolArray
+    """(n_frames,) at least one used pixel is at or above the saturation value."""
+    outlier: BoolArray
+    """(n_frames,) total intensity far from its neighbours (top-up, flash, drift)."""
+    n_masked_pixels: int = 0
+    """How many pixels were taken out as bad before correlating."""
+
+
+@dataclass(frozen=True, slots=True)
+class TwoTime:
+    """Two-time correlation functions of one run."""
+
+    c2: Float32Array
+    """(n_q, n_frames, n_frames) normalised correlation, symmetric; unbiased diagonal; NaN rows where a frame is missing."""
+    numerator: NDArray[Any]
+    """(n_q, n_frames, n_frames) exact sum over pixels of I(t1) I(t2): int64 for integer frames, float64 otherwise."""
+    frame_sum: NDArray[Any]
+    """(n_q, n_frames) exact sum of counts: int64 for integer frames, float64 otherwise."""
+    n_pixels: IntArray
+    """(n_q,) pixels per dynamic bin."""
+    q_inv_angstrom: Float64Array
+    """(n_q,) mean momentum transfer of each bin."""
+    age_s: Float64Array
+    """(n_frames,) time of each row since the start of the run."""
+    frame_period_s: float
+    """Time between two rows (a multiple of the detector's period when rows are binned)."""
+    normalization: str
+    """'plain' or 'static'."""
+    quality: FrameQuality
+
+
+@dataclass(frozen=True, slots=True)
+class G2:
+    """Intensity correlation function of each q bin."""
+
+    delay_s: Float64Array
+    """(n_tau,) lag time."""
+    delay_frames: IntArray
+    """(n_tau,) lag in frames."""
+    g2: Float64Array
+    """(n_q, n_tau)."""
+    g2_err: Float64Array
+    """(n_q, n_tau) standard error."""
+    q_inv_angstrom: Float64Array
+    """(n_q,)."""
+    definition: str
+    """'mean_of_ratios', 'ratio_of_sums' or 'symmetric': how numerator and normalisation were averaged."""
+    error_method: str
+    """'block_jackknife', 'pixel_std' or 'diagonal_std'."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaxationFits:
+    """KWW fits g2 = baseline + contrast exp(-2 (tau/relaxation_time)^stretching), one per q bin.
+
+    Entries of a bin whose fit was refused are NaN and ``refused`` says why.
+    """
+
+    q_inv_angstrom: Float64Array
+    relaxation_time_s: Float64Array
+    relaxation_time_s_err: Float64Array
+    contrast: Float64Array
+    contrast_err: Float64Array
+    stretching: Float64Array
+    stretching_err: Float64Array
+    baseline: Float64Array
+    baseline_err: Float64Array
+    reduced_chi2: Float64Array
+    refused: tuple[str | None, ...]
+    """(n_q,) None where the fit holds, else the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLaw:
+    """relaxation_time = amplitude q^-exponent over the q bins with a fit, and what it means when the exponent is 2."""
+
+    exponent: float
+    exponent_err: float
+    diffusion_coefficient_um2_per_s: float | None
+    """D = 1/(tau q^2), only where the dynamics are diffusive (exponent compatible with 2, stretching with 1)."""
+    diffusion_coefficient_um2_per_s_err: float | None
+    diffusive: bool
+    reason: str
+    """One sentence: why the dynamics are, or are not, called diffusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How the sample goes on after the last observed frame, with bands and the honest name of the method."""
+
+    times_s: Float64Array
+    """(n_times,) age of every row of ``c2``, observed and forecast, since the start of the run."""
+    observed_until_s: float
+    """Rows later than this are forecast."""
+    q_inv_angstrom: Float64Array
+    """(n_q,)."""
+    c2: Float32Array
+    """(n_q, n_times, n_times) in the same normalisation as the observed C2: baseline + contrast |f|^2."""
+    lower: Float32Array
+    """(n_q, n_times, n_times) lower edge of the 95 % band."""
+    upper: Float32Array
+    """(n_q, n_times, n_times) upper edge of the 95 % band."""
+    s_q: Float64Array
+    """(n_q, n_times) structure factor (mean intensity, scaled), observed and forecast."""
+    s_q_lower: Float64Array
+    s_q_upper: Float64Array
+    method: str
+    """The winner of the rolling-origin contest: 'neural_ode', 'ageing_kww', 'homodyne', 'persistence', ..."""
+    score: float
+    """Its rolling-origin RMSE of (C2 - baseline)/contrast on held-out blocks of this run."""
+    contest: dict[str, float]
+    """Rolling-origin RMSE of every competitor, by name."""
+    refused: str | None = None
+    """None, or why no forecast beats persistence on this run."""

@@ -1,0 +1,207 @@
+"""The only reader of environment and files: one typed tree, profile TOML < environment < arguments.
+
+A profile is a folder under ``profiles/`` with a ``beamline.toml``; ``BEAMLINE_ML_PROFILE`` names it, or a path to one.
+Environment variables override single values with ``__`` between levels, for example
+``BEAMLINE_ML_TILED__URI=http://tiled.site:8000``. ``beamline-ml up`` writes ``settings.toml`` into its state directory
+with the ports and key it chose; ``BEAMLINE_ML_STATE_DIR`` (or the default) is where other processes find it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from beamline_ml.errors import SettingsError
+
+
+def shipped_root() -> Path:
+    """Folder that holds ``flows``, ``profiles`` and ``deploy``: inside the wheel, else the checkout.
+
+    Raises
+    ------
+    SettingsError
+        When neither is there, which means a broken installation.
+    """
+    package = Path(__file__).resolve().parent
+    for root in (package / "shipped", package.parent):
+        if (root / "flows" / "xpcs_fit.py").is_file():
+            return root
+    raise SettingsError(
+        f"No flows folder lies beside or inside {package}.",
+        "Reinstall beamline-ml from its wheel, or run it from a complete checkout.",
+    )
+
+
+def default_state_dir() -> Path:
+    """Where the embedded stack keeps its databases, frames and logs."""
+    chosen = os.environ.get("BEAMLINE_ML_STATE_DIR")
+    return Path(chosen) if chosen else Path.home() / ".local" / "state" / "beamline-ml"
+
+
+class _Section(BaseModel):
+    """A group of settings; an unknown name is an error, because a typo must not silently do nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TiledSettings(_Section):
+    """Where runs and results live."""
+
+    uri: str = "http://127.0.0.1:8000"
+    """Base address of the tiled server."""
+    api_key: SecretStr | None = None
+    raw: str = "raw"
+    """Path of the container with the bluesky runs."""
+    results: str = "results"
+    """Path of the container with the results."""
+
+
+class PrefectSettings(_Section):
+    """Where flow runs are recorded and executed."""
+
+    api_url: str = "http://127.0.0.1:4200/api"
+    work_pool: str = "beamline"
+    deployment: str = "xpcs-fit/beamline"
+
+
+class DataSettings(_Section):
+    """Which files may be read, and how much of them."""
+
+    allowed_roots: tuple[Path, ...] = ()
+    """Folders that detector files must lie under to be read directly; others are read through tiled."""
+    max_gib: float = Field(default=4.0, gt=0)
+    """Largest frame block held in memory at once, in GiB."""
+    missing_file_wait_s: float = Field(default=10.0, ge=0)
+    """How long to wait for a file that the documents name and the file system does not show yet, in s."""
+
+
+class AnalysisSettings(_Section):
+    """Defaults of the flow parameters; each of them changes numbers, so each is part of the result's identity."""
+
+    n_q: int = Field(default=8, ge=1, le=64)
+    """Number of q rings when no q-map file is given."""
+    qmap: str | None = None
+    """Path of a q-map file; None computes rings from the run's geometry."""
+    mask: str | None = None
+    """Path of a mask (.npy, .tif, .h5), nonzero = use."""
+    first_frame: int = Field(default=0, ge=0)
+    last_frame: int | None = None
+    """One past the last frame to use; None means all."""
+    normalization: Literal["plain", "static"] = "plain"
+    model: Literal["neural_ode", "none"] = "neural_ode"
+    """'none' correlates and fits relaxation times only."""
+    fit_budget_s: float = Field(default=40.0, gt=0)
+    """Time that the dynamics fit may take, in s."""
+    forecast_factor: float = Field(default=2.0, ge=1.0, le=4.0)
+    """How far to extrapolate, in lengths of the run."""
+
+
+class AcquisitionSettings(_Section):
+    """What the RunEngine process of a profile needs."""
+
+    data_dir: Path | None = None
+    """Where the detector writes its files; None means <state_dir>/raw."""
+    backup_dir: Path | None = None
+    """Where documents go that tiled did not take; None means <state_dir>/documents."""
+    movie: Path | None = None
+    """Movie that the simulated detector plays back."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, in one tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BEAMLINE_ML_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    profile: str = "sim_xpcs"
+    """Name of a shipped profile, or the path of a profile folder."""
+    state_dir: Path = Field(default_factory=default_state_dir)
+    tiled: TiledSettings = TiledSettings()
+    prefect: PrefectSettings = PrefectSettings()
+    data: DataSettings = DataSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
+    acquisition: AcquisitionSettings = AcquisitionSettings()
+
+    @property
+    def profile_dir(self) -> Path:
+        """Folder of the profile."""
+        return profile_dir(self.profile)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the detector writes."""
+        return self.acquisition.data_dir or self.state_dir / "raw"
+
+    @property
+    def backup_dir(self) -> Path:
+        """Where documents wait that tiled has not taken."""
+        return self.acquisition.backup_dir or self.state_dir / "documents"
+
+    @property
+    def allowed_roots(self) -> tuple[Path, ...]:
+        """Folders detector files may be read from: those configured, or the detector's own."""
+        return self.data.allowed_roots or (self.data_dir,)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment over the running stack's file over the profile's file."""
+        profile_file = profile_dir(os.environ.get("BEAMLINE_ML_PROFILE", "sim_xpcs")) / "beamline.toml"
+        stack_file = default_state_dir() / "settings.toml"
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, stack_file),
+            TomlConfigSettingsSource(settings_cls, profile_file),
+        )
+
+
+def profile_dir(profile: str) -> Path:
+    """Folder of a profile given by name or path.
+
+    Raises
+    ------
+    SettingsError
+        When there is no such folder.
+    """
+    for candidate in (Path(profile), shipped_root() / "profiles" / profile):
+        if candidate.is_dir():
+            return candidate.resolve()
+    known = sorted(p.name for p in (shipped_root() / "profiles").iterdir() if p.is_dir())
+    raise SettingsError(f"There is no profile {profile!r}.", f"Use one of {known} or the path of a profile folder.")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read profile, running stack, environment and arguments into one tree.
+
+    Raises
+    ------
+    SettingsError
+        When a value does not validate or a TOML file cannot be parsed; the message lists every offending entry.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(
+            f"The settings do not make sense: {wrong}.",
+            "Correct the profile's beamline.toml or the BEAMLINE_ML_* variable of that name.",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"A settings file is no valid TOML: {error}.", "Correct it, or delete it.") from error
