@@ -97,7 +97,7 @@ class TwoTime:
     """Two-time correlation functions of one run."""
 
     c2: Float32Array
-    """(n_q, n_frames, n_frames) normalised correlation, symmetric; unbiased diagonal; NaN rows where a frame is missing."""
+    """(n_q, n_frames, n_frames) normalised, symmetric, unbiased diagonal; NaN rows where a frame is missing."""
     numerator: NDArray[Any]
     """(n_q, n_frames, n_frames) exact sum over pixels of I(t1) I(t2): int64 for integer frames, float64 otherwise."""
     frame_sum: NDArray[Any]
