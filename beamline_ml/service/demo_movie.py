@@ -1,0 +1,145 @@
+"""The movie that the demo's detector plays back, made in a process of its own.
+
+``python -m beamline_ml.service.demo_movie FOLDER`` simulates the seed system and writes ``movie.h5`` (the frames of the
+run) and ``truth.npz`` (what the simulation alone knows: the noise-free correlation of the same trajectory, also after
+the end of the run). With ``--movie FILE`` the frames are real: an .npz video of particles is turned into
+coherent-scattering frames, an areaDetector HDF5 file is taken as it is; then there is no truth file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation import QMap, bin_time, fit_relaxation, g2_from_two_time, two_time
+from beamline_ml.errors import FileMissing, FramesError
+from beamline_ml.frames.movie import open_movie, write_movie
+from beamline_ml.records import TwoTime
+from beamline_ml.simulation import Movie, MovieRecipe, scattering_from_video, simulate_movie
+
+TRUTH_FRAMES_PER_BLOCK = 4
+"""The truth's two-time map is kept in blocks of this many frames: fine enough for every band that is compared."""
+
+_VIDEO_FIELDS = ("frames", "frame_period_s", "um_per_px")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the simulation knows and no analysis may read."""
+
+    q_inv_angstrom: NDArray[np.float64]
+    relaxation_time_s: NDArray[np.float64]
+    """(n_q,) KWW fit of the noise-free correlation of the observed frames."""
+    contrast: NDArray[np.float64]
+    stretching: NDArray[np.float64]
+    diffusion_um2_per_s: float
+    age_s: NDArray[np.float64]
+    """(n_blocks,) over the run and the future that nobody measured."""
+    c2: NDArray[np.float32]
+    """(n_q, n_blocks, n_blocks) noise-free."""
+
+    def write(self, path: Path) -> None:
+        """Write as .npz."""
+        np.savez_compressed(path, **{name: getattr(self, name) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def read(cls, path: Path) -> Truth:
+        """Read what :meth:`write` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            arrays: dict[str, Any] = {name: file[name] for name in cls.__dataclass_fields__}
+        return cls(**{**arrays, "diffusion_um2_per_s": float(arrays["diffusion_um2_per_s"])})
+
+
+def truth_of(movie: Movie, n_observed: int, n_q: int) -> Truth:
+    """Noise-free correlation of the movie's trajectory, for the same q rings as the analysis of the run uses."""
+    qmap = QMap.from_geometry(movie.geometry, movie.counts.shape[1:], n_q=n_q)
+    whole = two_time(movie.intensity, qmap, frame_period_s=movie.frame_period_s)
+    observed = two_time(movie.intensity[:n_observed], qmap, frame_period_s=movie.frame_period_s)
+    fits = fit_relaxation(g2_from_two_time(observed), observed)
+    blocks: TwoTime = bin_time(whole, TRUTH_FRAMES_PER_BLOCK)
+    return Truth(
+        q_inv_angstrom=qmap.q_inv_angstrom,
+        relaxation_time_s=fits.relaxation_time_s,
+        contrast=fits.contrast,
+        stretching=fits.stretching,
+        diffusion_um2_per_s=float(movie.truth["diffusion_um2_per_s"]),
+        age_s=blocks.age_s,
+        c2=blocks.c2,
+    )
+
+
+def read_video(path: Path) -> tuple[NDArray[Any], float, float]:
+    """Frames, frame period in s and um per pixel of an .npz video.
+
+    Raises
+    ------
+    FramesError
+        When a field is missing or makes no sense; the message names it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in _VIDEO_FIELDS if name not in file]
+            if missing:
+                raise FramesError(f"The video {path} lacks {', '.join(missing)}.", f"It needs {_VIDEO_FIELDS}.")
+            frames, frame_period_s, um_per_px = (file[name] for name in _VIDEO_FIELDS)
+    except (ValueError, zipfile.BadZipFile, OSError) as error:
+        raise FramesError(f"{path} is no .npz video ({error}).", f"Save {_VIDEO_FIELDS} with numpy.savez.") from error
+    return frames, float(frame_period_s), float(um_per_px)
+
+
+def write_simulated(folder: Path, n_q: int, seed: int) -> None:
+    """Simulate the seed system, write the observed frames and the truth."""
+    recipe = MovieRecipe()
+    movie = simulate_movie(recipe, seed=seed)
+    observed = movie.counts[: recipe.n_observed]
+    truth_of(movie, recipe.n_observed, n_q).write(folder / "truth.npz")
+    write_movie(
+        folder / "movie.h5", observed, movie.geometry, movie.frame_period_s, movie.exposure_s, dict(movie.sample)
+    )
+
+
+def write_from_file(source: Path, folder: Path) -> None:
+    """Make ``movie.h5`` out of a video (.npz) or an areaDetector HDF5 file.
+
+    Raises
+    ------
+    FileMissing, FramesError
+        When the file is not there or is neither.
+    """
+    if not source.is_file():
+        raise FileMissing(f"There is no movie {source}.", "Check the path.")
+    if source.suffix == ".npz":
+        movie = scattering_from_video(*read_video(source))
+        sample = {**movie.sample, "name": source.stem}
+        write_movie(
+            folder / "movie.h5", movie.counts, movie.geometry, movie.frame_period_s, movie.exposure_s, sample
+        )
+        return
+    with open_movie(source):
+        (folder / "movie.h5").unlink(missing_ok=True)
+    (folder / "movie.h5").symlink_to(source.resolve())
+
+
+def main() -> None:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--movie", type=Path, default=None)
+    parser.add_argument("--n-q", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    if chosen.movie is None:
+        write_simulated(chosen.folder, chosen.n_q, chosen.seed)
+    else:
+        write_from_file(chosen.movie, chosen.folder)
+
+
+if __name__ == "__main__":
+    main()
