@@ -117,9 +117,7 @@ def write_from_file(source: Path, folder: Path) -> None:
     if source.suffix == ".npz":
         movie = scattering_from_video(*read_video(source))
         sample = {**movie.sample, "name": source.stem}
-        write_movie(
-            folder / "movie.h5", movie.counts, movie.geometry, movie.frame_period_s, movie.exposure_s, sample
-        )
+        write_movie(folder / "movie.h5", movie.counts, movie.geometry, movie.frame_period_s, movie.exposure_s, sample)
         return
     with open_movie(source):
         (folder / "movie.h5").unlink(missing_ok=True)
