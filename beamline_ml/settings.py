@@ -29,7 +29,7 @@ def shipped_root() -> Path:
     """
     package = Path(__file__).resolve().parent
     for root in (package / "shipped", package.parent):
-        if (root / "flows" / "xpcs_fit.py").is_file():
+        if (root / "flows" / "__init__.py").is_file():
             return root
     raise SettingsError(
         f"No flows folder lies beside or inside {package}.",
@@ -46,7 +46,7 @@ def default_state_dir() -> Path:
 class _Section(BaseModel):
     """A group of settings; an unknown name is an error, because a typo must not silently do nothing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class TiledSettings(_Section):
@@ -78,6 +78,25 @@ class DataSettings(_Section):
     """Largest frame block held in memory at once, in GiB."""
     missing_file_wait_s: float = Field(default=10.0, ge=0)
     """How long to wait for a file that the documents name and the file system does not show yet, in s."""
+
+
+class FieldPlace(_Section):
+    """One more place where this beamline records a value that the analysis needs."""
+
+    path: str
+    """Where: ``start.<key>.<key>`` in the start document or ``config.<key>`` in the detector's configuration;
+    ``{detector}`` stands for the detector's name."""
+    scale: float = Field(default=1.0, gt=0)
+    """Factor from the recorded unit to the unit in the field's name (0.001 for eV to keV)."""
+
+
+class MetadataSettings(_Section):
+    """Where this beamline records what the analysis needs, beside the places that beamline-ml knows already.
+
+    Entries here come before the built-in ones; each name is a field of ``beamline_ml.documents.fields``.
+    """
+
+    places: dict[str, tuple[FieldPlace, ...]] = {}
 
 
 class AnalysisSettings(_Section):
@@ -120,6 +139,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
+        use_attribute_docstrings=True,
         nested_model_default_partial_update=True,
     )
 
@@ -129,6 +149,7 @@ class Settings(BaseSettings):
     tiled: TiledSettings = TiledSettings()
     prefect: PrefectSettings = PrefectSettings()
     data: DataSettings = DataSettings()
+    metadata: MetadataSettings = MetadataSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     acquisition: AcquisitionSettings = AcquisitionSettings()
 
