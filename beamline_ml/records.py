@@ -74,6 +74,12 @@ class RunDescription:
     """The stop document's exit status: success, abort, fail; None while the run goes on."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """The start document, as it stands in the catalogue."""
+    stream: str = "primary"
+    """Name of the stream that holds the detector frames."""
+    detector: str = ""
+    """Data key of the detector frames in that stream."""
+    warnings: tuple[str, ...] = ()
+    """What the run says twice and differently, and which of the two was used."""
 
 
 @dataclass(frozen=True, slots=True)
