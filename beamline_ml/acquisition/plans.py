@@ -1,0 +1,98 @@
+"""The XPCS burst: one uninterrupted series of frames at a fixed rate, with everything that its analysis needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bluesky import plan_stubs as bps
+from bluesky import preprocessors as bpp
+from bluesky.utils import MsgGenerator
+from ophyd_async.core import StandardDetector, TriggerInfo
+
+from beamline_ml.acquisition.playback import FLUSH_PERIOD_S
+from beamline_ml.errors import AcquisitionError
+from beamline_ml.records import Geometry
+
+
+def start_metadata(
+    n_frames: int,
+    exposure_s: float,
+    period_s: float,
+    sample: str | Mapping[str, Any],
+    detector: str,
+    geometry: Geometry,
+) -> dict[str, Any]:
+    """What the start document of an XPCS run says, beside uid and time.
+
+    Raises
+    ------
+    AcquisitionError
+        When there would be no frame, or the exposure is longer than the period.
+    """
+    if n_frames < 1 or not 0 < exposure_s <= period_s:
+        raise AcquisitionError(
+            f"{n_frames} frames of {exposure_s:g} s every {period_s:g} s make no burst.",
+            "Ask for at least one frame, with an exposure longer than zero and not longer than the period.",
+        )
+    return {
+        "plan_name": "xpcs_burst",
+        "technique": "xpcs",
+        "sample": {"name": sample} if isinstance(sample, str) else dict(sample),
+        "xpcs": {
+            **asdict(geometry),
+            "exposure_s": exposure_s,
+            "frame_period_s": period_s,
+            "n_frames": n_frames,
+            "detector": detector,
+        },
+    }
+
+
+def xpcs_burst(
+    n_frames: int,
+    exposure_s: float,
+    period_s: float,
+    *,
+    sample: str | Mapping[str, Any],
+    detector: StandardDetector,
+    geometry: Geometry,
+    md: Mapping[str, Any] | None = None,
+) -> MsgGenerator[str]:
+    """Take ``n_frames`` frames and stream them to the catalogue while they are taken.
+
+    Parameters
+    ----------
+    n_frames
+        Number of frames; each is one event.
+    exposure_s, period_s
+        Exposure of a frame, and time between the starts of two frames, in s.
+    sample
+        Name, or a mapping with ``name``, ``composition`` and, where known, ``number_density_per_um2``.
+    detector
+        Detector that times itself.
+    geometry
+        How the detector sees the sample.
+    md
+        More entries for the start document; they do not replace those that the analysis needs.
+
+    Returns
+    -------
+    str
+        The run's uid.
+    """
+    start = start_metadata(n_frames, exposure_s, period_s, sample, detector.name, geometry)
+    trigger = TriggerInfo(number_of_events=n_frames, livetime=exposure_s, deadtime=period_s - exposure_s)
+
+    @bpp.stage_decorator([detector])
+    @bpp.run_decorator(md={**(md or {}), **start})
+    def burst() -> MsgGenerator[None]:
+        yield from bps.prepare(detector, trigger, wait=True)
+        yield from bps.declare_stream(detector, name="primary", collect=True)
+        yield from bps.kickoff(detector, wait=True)
+        yield from bps.collect_while_completing(
+            [detector], [detector], flush_period=FLUSH_PERIOD_S, stream_name="primary"
+        )
+
+    return (yield from burst())
