@@ -1,0 +1,155 @@
+"""Who can feel whom: half lists of particle pairs within a reach, in periodic boxes or open space.
+
+Several independent boxes of equally many particles are one array of particles; pairs never join two boxes. Lists are
+built with a skin and stay valid until some particle has moved half of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array
+
+Int32Array = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A half list: every pair once."""
+
+    first: Int32Array
+    """(n_pairs,) index of one particle."""
+    second: Int32Array
+    """(n_pairs,) index of the other."""
+    built_at_um: Float64Array
+    """(n_particles, 2) positions when the list was built."""
+    skin_um: float
+
+
+@numba.njit(cache=True, fastmath=True)
+def _all_pairs(x, box, reach2, n_boxes, first, second):  # type: ignore[no-untyped-def]
+    count = 0
+    per_box = x.shape[0] // n_boxes
+    for b in range(n_boxes):
+        for i in range(b * per_box, (b + 1) * per_box):
+            for j in range(i + 1, (b + 1) * per_box):
+                dx = x[i, 0] - x[j, 0]
+                dy = x[i, 1] - x[j, 1]
+                if box > 0.0:
+                    dx -= box * np.rint(dx / box)
+                    dy -= box * np.rint(dy / box)
+                if dx * dx + dy * dy < reach2:
+                    if count < first.shape[0]:
+                        first[count] = i
+                        second[count] = j
+                    count += 1
+    return count
+
+
+@numba.njit(cache=True, fastmath=True)
+def _cell_pairs(x, box, reach2, n_boxes, n_cells, first, second):  # type: ignore[no-untyped-def]
+    count = 0
+    per_box = x.shape[0] // n_boxes
+    width = box / n_cells
+    cell = np.empty(per_box, np.int64)
+    start = np.empty(n_cells * n_cells + 1, np.int64)
+    order = np.empty(per_box, np.int64)
+    for b in range(n_boxes):
+        offset = b * per_box
+        start[:] = 0
+        for i in range(per_box):
+            cx = int(np.floor(x[offset + i, 0] / width)) % n_cells
+            cy = int(np.floor(x[offset + i, 1] / width)) % n_cells
+            cell[i] = cx * n_cells + cy
+            start[cell[i] + 1] += 1
+        for c in range(n_cells * n_cells):
+            start[c + 1] += start[c]
+        fill = start[:-1].copy()
+        for i in range(per_box):
+            order[fill[cell[i]]] = i
+            fill[cell[i]] += 1
+        for c in range(n_cells * n_cells):
+            cx = c // n_cells
+            cy = c % n_cells
+            for neighbour in range(5):
+                # Own cell, then the four neighbours "ahead": every pair of cells is visited once.
+                ox = 0 if neighbour < 2 else 1
+                oy = neighbour if neighbour < 2 else neighbour - 3
+                other = ((cx + ox) % n_cells) * n_cells + (cy + oy) % n_cells
+                for ii in range(start[c], start[c + 1]):
+                    i = offset + order[ii]
+                    begin = ii + 1 if neighbour == 0 else start[other]
+                    for jj in range(begin, start[other + 1]):
+                        j = offset + order[jj]
+                        dx = x[i, 0] - x[j, 0]
+                        dy = x[i, 1] - x[j, 1]
+                        dx -= box * np.rint(dx / box)
+                        dy -= box * np.rint(dy / box)
+                        if dx * dx + dy * dy < reach2:
+                            if count < first.shape[0]:
+                                first[count] = i
+                                second[count] = j
+                            count += 1
+    return count
+
+
+def build_pairs(
+    x_um: Float64Array,
+    box_um: float,
+    cutoff_um: float,
+    n_boxes: int = 1,
+    skin_um: float = 0.0,
+    max_pairs: int = 40_000_000,
+) -> Pairs:
+    """List all pairs closer than ``cutoff_um + skin_um``.
+
+    Parameters
+    ----------
+    x_um
+        Positions, (n_boxes * n_per_box, 2).
+    box_um
+        Edge of the square periodic box; 0 means open space.
+
+    Raises
+    ------
+    FitRefused
+        When there are more than ``max_pairs`` pairs: the particles have collapsed into one heap.
+    """
+    reach = cutoff_um + skin_um
+    n_cells = int(box_um / reach) if box_um > 0 else 0
+    capacity = max(1024, 16 * len(x_um))
+    while True:
+        first = np.empty(capacity, np.int32)
+        second = np.empty(capacity, np.int32)
+        if n_cells >= 4:
+            count = _cell_pairs(x_um, box_um, reach * reach, n_boxes, n_cells, first, second)
+        else:
+            count = _all_pairs(x_um, box_um, reach * reach, n_boxes, first, second)
+        if count <= capacity:
+            return Pairs(first[:count], second[:count], x_um.copy(), skin_um)
+        if count > max_pairs:
+            raise FitRefused(
+                f"{count} particle pairs lie within {reach:.3g} um: the particles have collapsed.",
+                "Use a shorter cutoff, fewer surrogate particles, or check the number density.",
+            )
+        capacity = int(1.2 * count)
+
+
+@numba.njit(cache=True)
+def _largest_step2(x, y):  # type: ignore[no-untyped-def]
+    largest = 0.0
+    for i in range(x.shape[0]):
+        dx = x[i, 0] - y[i, 0]
+        dy = x[i, 1] - y[i, 1]
+        largest = max(largest, dx * dx + dy * dy)
+    return largest
+
+
+def still_valid(pairs: Pairs, x_um: Float64Array) -> bool:
+    """Whether no particle has moved half the skin since the list was built (positions must not have been wrapped)."""
+    return bool(4.0 * _largest_step2(x_um, pairs.built_at_um) < pairs.skin_um**2)

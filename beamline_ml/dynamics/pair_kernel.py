@@ -1,0 +1,154 @@
+"""The fused pair kernel on the CPU: velocities, their tangents and their cotangents in one sweep over the pairs.
+
+The velocity of particle i is u_i = sum_j f(r_ij) (x_i - x_j) / r_ij with the B-spline f of ``spline``. The three sweeps
+are written by hand (value; forward derivative for many tangents at once; reverse derivative), so that no array of the
+size of pairs x coefficients ever exists. Distances below ``CORE`` times the spacing count as that distance.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+CORE = 1e-6
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _weights(u):  # type: ignore[no-untyped-def]
+    """First index and the four B-spline weights and slopes at u = r / spacing."""
+    k = int(u)
+    t = u - k
+    s = 1.0 - t
+    t2 = t * t
+    b0 = s * s * s / 6.0
+    b1 = (3.0 * t2 * t - 6.0 * t2 + 4.0) / 6.0
+    b2 = (-3.0 * t2 * t + 3.0 * t2 + 3.0 * t + 1.0) / 6.0
+    b3 = t2 * t / 6.0
+    d0 = -s * s / 2.0
+    d1 = (3.0 * t2 - 4.0 * t) / 2.0
+    d2 = (-3.0 * t2 + 2.0 * t + 1.0) / 2.0
+    d3 = t2 / 2.0
+    return k, b0, b1, b2, b3, d0, d1, d2, d3
+
+
+@numba.njit(cache=True, fastmath=True)
+def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ignore[no-untyped-def]
+    """Add pair velocities to ``out`` (n, 2) um/s; positions (n, 2) um, half list, spline coefficients um/s."""
+    n_coefficients = coefficients.shape[0]
+    spacing = cutoff / n_coefficients
+    padded = np.zeros(n_coefficients + 4)
+    padded[:n_coefficients] = coefficients
+    inverse_box = 1.0 / box if box > 0.0 else 0.0
+    for p in range(first.shape[0]):
+        i = first[p]
+        j = second[p]
+        dx = x[i, 0] - x[j, 0]
+        dy = x[i, 1] - x[j, 1]
+        dx -= box * np.rint(dx * inverse_box)
+        dy -= box * np.rint(dy * inverse_box)
+        r = np.sqrt(dx * dx + dy * dy)
+        if r >= cutoff:
+            continue
+        r = max(r, CORE * spacing)
+        k, b0, b1, b2, b3, _, _, _, _ = _weights(r / spacing)
+        f = b0 * padded[k] + b1 * padded[k + 1] + b2 * padded[k + 2] + b3 * padded[k + 3]
+        g = f / r
+        out[i, 0] += g * dx
+        out[i, 1] += g * dy
+        out[j, 0] -= g * dx
+        out[j, 1] -= g * dy
+
+
+@numba.njit(cache=True, fastmath=True)
+def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_tangent):  # type: ignore[no-untyped-def]
+    """Velocities and their derivatives along many tangents.
+
+    ``tangent`` (n, 2, m): derivative of the positions to m parameters, of which the first n_coefficients are the spline
+    coefficients themselves. ``out`` (n, 2) and ``out_tangent`` (n, 2, m) are added to.
+    """
+    n_coefficients = coefficients.shape[0]
+    m = tangent.shape[2]
+    spacing = cutoff / n_coefficients
+    padded = np.zeros(n_coefficients + 4)
+    padded[:n_coefficients] = coefficients
+    inverse_box = 1.0 / box if box > 0.0 else 0.0
+    for p in range(first.shape[0]):
+        i = first[p]
+        j = second[p]
+        dx = x[i, 0] - x[j, 0]
+        dy = x[i, 1] - x[j, 1]
+        dx -= box * np.rint(dx * inverse_box)
+        dy -= box * np.rint(dy * inverse_box)
+        r = np.sqrt(dx * dx + dy * dy)
+        if r >= cutoff:
+            continue
+        r = max(r, CORE * spacing)
+        k, b0, b1, b2, b3, d0, d1, d2, d3 = _weights(r / spacing)
+        f = b0 * padded[k] + b1 * padded[k + 1] + b2 * padded[k + 2] + b3 * padded[k + 3]
+        slope = (d0 * padded[k] + d1 * padded[k + 1] + d2 * padded[k + 2] + d3 * padded[k + 3]) / spacing
+        g = f / r
+        ex = dx / r
+        ey = dy / r
+        out[i, 0] += f * ex
+        out[i, 1] += f * ey
+        out[j, 0] -= f * ex
+        out[j, 1] -= f * ey
+        hxx = g + (slope - g) * ex * ex
+        hxy = (slope - g) * ex * ey
+        hyy = g + (slope - g) * ey * ey
+        for a in range(m):
+            tx = tangent[i, 0, a] - tangent[j, 0, a]
+            ty = tangent[i, 1, a] - tangent[j, 1, a]
+            vx = hxx * tx + hxy * ty
+            vy = hxy * tx + hyy * ty
+            out_tangent[i, 0, a] += vx
+            out_tangent[i, 1, a] += vy
+            out_tangent[j, 0, a] -= vx
+            out_tangent[j, 1, a] -= vy
+        for s in range(4):
+            if k + s < n_coefficients:
+                b = b0 if s == 0 else (b1 if s == 1 else (b2 if s == 2 else b3))
+                out_tangent[i, 0, k + s] += b * ex
+                out_tangent[i, 1, k + s] += b * ey
+                out_tangent[j, 0, k + s] -= b * ex
+                out_tangent[j, 1, k + s] -= b * ey
+
+
+@numba.njit(cache=True, fastmath=True)
+def pair_cotangent(x, box, first, second, coefficients, cutoff, cotangent, out_x, out_c):  # type: ignore[no-untyped-def]
+    """Reverse derivative: add J_x^T w to ``out_x`` (n, 2) and J_c^T w to ``out_c`` (n_coefficients,)."""
+    n_coefficients = coefficients.shape[0]
+    spacing = cutoff / n_coefficients
+    padded = np.zeros(n_coefficients + 4)
+    padded[:n_coefficients] = coefficients
+    inverse_box = 1.0 / box if box > 0.0 else 0.0
+    for p in range(first.shape[0]):
+        i = first[p]
+        j = second[p]
+        dx = x[i, 0] - x[j, 0]
+        dy = x[i, 1] - x[j, 1]
+        dx -= box * np.rint(dx * inverse_box)
+        dy -= box * np.rint(dy * inverse_box)
+        r = np.sqrt(dx * dx + dy * dy)
+        if r >= cutoff:
+            continue
+        r = max(r, CORE * spacing)
+        k, b0, b1, b2, b3, d0, d1, d2, d3 = _weights(r / spacing)
+        f = b0 * padded[k] + b1 * padded[k + 1] + b2 * padded[k + 2] + b3 * padded[k + 3]
+        slope = (d0 * padded[k] + d1 * padded[k + 1] + d2 * padded[k + 2] + d3 * padded[k + 3]) / spacing
+        g = f / r
+        ex = dx / r
+        ey = dy / r
+        wx = cotangent[i, 0] - cotangent[j, 0]
+        wy = cotangent[i, 1] - cotangent[j, 1]
+        along = wx * ex + wy * ey
+        gx = g * wx + (slope - g) * ex * along
+        gy = g * wy + (slope - g) * ey * along
+        out_x[i, 0] += gx
+        out_x[i, 1] += gy
+        out_x[j, 0] -= gx
+        out_x[j, 1] -= gy
+        for s in range(4):
+            if k + s < n_coefficients:
+                b = b0 if s == 0 else (b1 if s == 1 else (b2 if s == 2 else b3))
+                out_c[k + s] += b * along

@@ -1,0 +1,1 @@
+"""Ready systems, one short file each."""
