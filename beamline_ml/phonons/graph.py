@@ -1,0 +1,79 @@
+"""Crystals as graphs: atoms are nodes, every pair of atoms (and periodic images) closer than the cut-off is an edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from vesin import NeighborList
+
+from beamline_ml.records import Float64Array, IntArray
+
+CUTOFF_ANGSTROM = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CrystalGraph:
+    """One crystal, or several side by side that share no edge."""
+
+    numbers: Tensor
+    """(n_atoms,) int64 atomic numbers."""
+    sender: Tensor
+    """(n_edges,) int64 atom that the message comes from."""
+    receiver: Tensor
+    """(n_edges,) int64 atom that the message goes to."""
+    vectors: Tensor
+    """(n_edges, 3) from receiver to sender (nearest or farther image) in angstrom."""
+    crystal: Tensor
+    """(n_atoms,) int64 which crystal an atom belongs to."""
+    n_crystals: int
+
+
+def build_graph(
+    numbers: IntArray, positions: Float64Array, cell: Float64Array, dtype: torch.dtype = torch.float32
+) -> CrystalGraph:
+    """Graph of one periodic crystal.
+
+    Parameters
+    ----------
+    numbers
+        (n_atoms,) atomic numbers.
+    positions
+        (n_atoms, 3) Cartesian positions in angstrom.
+    cell
+        (3, 3) lattice vectors as rows, in angstrom.
+    dtype
+        Of the edge vectors; distances are always found in float64.
+    """
+    finder = NeighborList(cutoff=CUTOFF_ANGSTROM, full_list=True)
+    receiver, sender, vectors = finder.compute(
+        points=np.ascontiguousarray(positions, dtype=np.float64),
+        box=np.ascontiguousarray(cell, dtype=np.float64),
+        periodic=True,
+        quantities="ijD",
+    )
+    return CrystalGraph(
+        numbers=torch.as_tensor(np.asarray(numbers, dtype=np.int64)),
+        sender=torch.as_tensor(np.asarray(sender, dtype=np.int64)),
+        receiver=torch.as_tensor(np.asarray(receiver, dtype=np.int64)),
+        vectors=torch.as_tensor(np.asarray(vectors)).to(dtype),
+        crystal=torch.zeros(len(numbers), dtype=torch.int64),
+        n_crystals=1,
+    )
+
+
+def side_by_side(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
+    """Several single-crystal graphs as one, in order."""
+    counts = torch.tensor([len(graph.numbers) for graph in graphs])
+    starts = torch.cumsum(counts, 0) - counts
+    return CrystalGraph(
+        numbers=torch.cat([graph.numbers for graph in graphs]),
+        sender=torch.cat([graph.sender + start for graph, start in zip(graphs, starts, strict=True)]),
+        receiver=torch.cat([graph.receiver + start for graph, start in zip(graphs, starts, strict=True)]),
+        vectors=torch.cat([graph.vectors for graph in graphs]),
+        crystal=torch.repeat_interleave(torch.arange(len(graphs)), counts),
+        n_crystals=len(graphs),
+    )

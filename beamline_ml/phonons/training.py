@@ -1,0 +1,145 @@
+"""Training one member of the ensemble, epoch by epoch, so that whoever calls can log, stop and resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from beamline_ml.phonons.dataset import Material
+from beamline_ml.phonons.graph import CrystalGraph, build_graph, side_by_side
+from beamline_ml.phonons.loss import DensityLoss, Targets
+from beamline_ml.phonons.network import NetworkOutput, NetworkShape, PhononNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one member is trained; the same recipe and seed give the same weights."""
+
+    epochs: int = 36
+    batch_size: int = 16
+    peak_learning_rate: float = 4e-3
+    weight_decay: float = 1e-3
+    gradient_norm: float = 1.0
+    averaging: float = 0.99
+    """Weight of the past in the exponential moving average of the weights, which is what ships."""
+    jitter_angstrom: float = 0.0
+    """Standard deviation of the random displacements of atoms while training."""
+    shape: NetworkShape = field(default_factory=NetworkShape)
+
+    def to_dict(self) -> dict[str, object]:
+        """The recipe as plain values."""
+        return asdict(self)
+
+
+class TrainingSet:
+    """Graphs and targets of some materials, built once."""
+
+    def __init__(self, materials: Sequence[Material]) -> None:
+        self.graphs = [build_graph(m.numbers, m.positions, m.cell) for m in materials]
+        self.targets = Targets.of(list(materials))
+        self.rows = tuple(m.row for m in materials)
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def batch(self, index: Tensor) -> tuple[CrystalGraph, Targets]:
+        """Some of the materials as one graph with their targets."""
+        return side_by_side([self.graphs[i] for i in index.tolist()]), self.targets.rows(index)
+
+
+class MemberTraining:
+    """State of the training of one member: network, optimiser, schedule, average; advanced one epoch at a time."""
+
+    def __init__(self, data: TrainingSet, recipe: Recipe, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.data, self.recipe, self.seed = data, recipe, seed
+        self.network = PhononNetwork(recipe.shape)
+        _start_from_mean(self.network, data.targets.shares)
+        self.loss = DensityLoss()
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.peak_learning_rate, weight_decay=recipe.weight_decay
+        )
+        self.steps_per_epoch = -(-len(data) // recipe.batch_size)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, recipe.peak_learning_rate, total_steps=recipe.epochs * self.steps_per_epoch + 1
+        )
+        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.epoch = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs of the recipe are done."""
+        return self.epoch >= self.recipe.epochs
+
+    def run_epoch(self) -> float:
+        """Train on every material once, in an order fixed by seed and epoch; returns the mean loss."""
+        order = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        permutation = torch.randperm(len(self.data), generator=order)
+        losses = [self._step(index) for index in permutation.split(self.recipe.batch_size)]
+        self.epoch += 1
+        return sum(losses) / len(losses)
+
+    def _step(self, index: Tensor) -> float:
+        graph, targets = self.data.batch(index)
+        graph = _jittered(graph, self.recipe.jitter_angstrom)
+        self.optimizer.zero_grad()
+        loss = self.loss(self.network(graph), targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1.0 - self.recipe.averaging)
+        return float(loss.detach())
+
+    def averaged_network(self) -> PhononNetwork:
+        """The network that ships: the moving average of the weights."""
+        network = PhononNetwork(self.recipe.shape)
+        network.load_state_dict(self.average)
+        return network.eval()
+
+    def state(self) -> dict[str, object]:
+        """Everything needed to go on from here: plain tensors and numbers."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def resume(self, state: dict[str, object]) -> None:
+        """Go on from a state that ``state`` gave."""
+        self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
+        self.average = dict(state["average"])  # type: ignore[call-overload]
+        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+        self.schedule.load_state_dict(state["schedule"])  # type: ignore[arg-type]
+        self.epoch = int(state["epoch"])  # type: ignore[call-overload]
+
+
+def _jittered(graph: CrystalGraph, sigma_angstrom: float) -> CrystalGraph:
+    """The graph with every atom (and all its images) displaced at random."""
+    if sigma_angstrom == 0.0:
+        return graph
+    shift = sigma_angstrom * torch.randn(len(graph.numbers), 3)
+    return replace(graph, vectors=graph.vectors + shift[graph.sender] - shift[graph.receiver])
+
+
+@torch.no_grad()
+def predict(network: PhononNetwork, data: TrainingSet, batch_size: int = 32) -> NetworkOutput:
+    """Outputs for every material of a set, in order."""
+    batches = torch.arange(len(data)).split(batch_size)
+    parts = [network(data.batch(index)[0]) for index in batches]
+    return NetworkOutput(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("site_shares", "shares", "points", "invariants"))
+    )
+
+
+def _start_from_mean(network: PhononNetwork, shares: Tensor) -> None:
+    """Begin at the mean density of states of the training set: the first epochs need not find it."""
+    with torch.no_grad():
+        network.head.windows.weight.mul_(0.3)
+        network.head.windows.bias.copy_(torch.log(shares.mean(dim=0) + 1e-5))
