@@ -139,6 +139,8 @@ class G2:
     """'mean_of_ratios', 'ratio_of_sums' or 'symmetric': how numerator and normalisation were averaged."""
     error_method: str
     """'block_jackknife', 'pixel_std' or 'diagonal_std'."""
+    replicates: Float64Array | None = None
+    """(n_blocks, n_q, n_tau) g2 without each block of time, or None; g2_err^2 = (n_blocks - 1) * their variance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,29 @@
+"""What the frames say: masks, q-maps, two-time and multi-tau correlation, g2 and its fits, frame quality.
+
+Numpy arrays in, records out; nothing here reads a file. Counts are summed exactly as integers, so results do not depend
+on how the frames arrived, and every normalisation is applied at read-out.
+"""
+
+from beamline_ml.correlation.bad_pixels import bad_pixels
+from beamline_ml.correlation.binning import bin_time
+from beamline_ml.correlation.multi_tau import MultiTauAccumulator, multi_tau
+from beamline_ml.correlation.one_time import g2_from_two_time
+from beamline_ml.correlation.power_law import fit_power_law
+from beamline_ml.correlation.qmap import QMap
+from beamline_ml.correlation.quality import frame_quality
+from beamline_ml.correlation.relaxation import fit_relaxation
+from beamline_ml.correlation.two_time import TwoTimeAccumulator, two_time
+
+__all__ = [
+    "MultiTauAccumulator",
+    "QMap",
+    "TwoTimeAccumulator",
+    "bad_pixels",
+    "bin_time",
+    "fit_power_law",
+    "fit_relaxation",
+    "frame_quality",
+    "g2_from_two_time",
+    "multi_tau",
+    "two_time",
+]

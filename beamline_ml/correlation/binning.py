@@ -1,0 +1,91 @@
+"""Coarser time rows, exactly: counts add, so their products add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation.normalize import neighbour_diagonal, plain_c2, unbiased_diagonal
+from beamline_ml.errors import CorrelationError
+from beamline_ml.records import BoolArray, Float32Array, FrameQuality, TwoTime
+
+
+def bin_time(two_time: TwoTime, factor: int) -> TwoTime:
+    """C2 of a movie whose frames were added in groups of ``factor``: equal to correlating the summed frames.
+
+    A row is missing only when all of its frames are; frames after the last whole group are left out.
+
+    Parameters
+    ----------
+    two_time
+        With the plain normalisation (a static normalisation needs the sums of each static bin: bin the accumulator's
+        frames instead).
+    factor
+        Frames per new row.
+
+    Raises
+    ------
+    CorrelationError
+        ``factor`` is not between 1 and the number of frames, or the normalisation is static.
+    """
+    n = two_time.frame_sum.shape[1]
+    if not 1 <= factor <= n:
+        raise CorrelationError(f"Cannot bin {n} frames by {factor}.", f"Choose a factor from 1 to {n}.")
+    if factor == 1:
+        return two_time
+    if two_time.normalization != "plain":
+        raise CorrelationError(
+            f"C2 with the {two_time.normalization} normalisation does not add.",
+            "Bin C2 with the plain normalisation, or add the frames before correlating.",
+        )
+    m = n // factor
+    numerator = two_time.numerator[:, : m * factor, : m * factor]
+    numerator = numerator.reshape(-1, m, factor, m, factor).sum(axis=(2, 4))
+    frame_sum = two_time.frame_sum[:, : m * factor].reshape(-1, m, factor).sum(axis=2)
+    quality = _bin_quality(two_time.quality, m, factor)
+    return TwoTime(
+        c2=_normalised(numerator, frame_sum, two_time.n_pixels, ~quality.missing),
+        numerator=numerator,
+        frame_sum=frame_sum,
+        n_pixels=two_time.n_pixels,
+        q_inv_angstrom=two_time.q_inv_angstrom,
+        age_s=two_time.age_s[: m * factor].reshape(m, factor).mean(axis=1),
+        frame_period_s=two_time.frame_period_s * factor,
+        normalization="plain",
+        quality=quality,
+    )
+
+
+def _normalised(
+    numerator: NDArray[Any], frame_sum: NDArray[Any], n_pixels: NDArray[np.int64], present: BoolArray
+) -> Float32Array:
+    c2 = np.empty(numerator.shape, np.float32)
+    for k in range(numerator.shape[0]):
+        one = plain_c2(numerator[k], frame_sum[k], int(n_pixels[k]))
+        np.fill_diagonal(one, _diagonal(one, numerator[k], frame_sum[k], n_pixels[k : k + 1]))
+        c2[k] = one
+    c2[:, ~present, :] = np.nan
+    c2[:, :, ~present] = np.nan
+    return c2
+
+
+def _diagonal(
+    c2: NDArray[np.float64], numerator: NDArray[Any], frame_sum: NDArray[Any], n_pixels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    if numerator.dtype.kind == "f":
+        return neighbour_diagonal(c2)
+    return unbiased_diagonal(np.diagonal(numerator)[None], frame_sum[None], n_pixels, frame_sum[None])
+
+
+def _bin_quality(quality: FrameQuality, m: int, factor: int) -> FrameQuality:
+    def grouped(flags: BoolArray) -> BoolArray:
+        return flags[: m * factor].reshape(m, factor)
+
+    gone = grouped(quality.missing)
+    missing: BoolArray = np.all(gone, axis=1)
+    zero: BoolArray = np.all(grouped(quality.zero) | gone, axis=1) & ~missing
+    saturated: BoolArray = np.any(grouped(quality.saturated), axis=1)
+    outlier: BoolArray = np.any(grouped(quality.outlier), axis=1)
+    return FrameQuality(missing, zero, saturated, outlier, quality.n_masked_pixels)

@@ -1,0 +1,129 @@
+"""What the sums of an accumulator say: a TwoTime record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation.gram import gram_float
+from beamline_ml.correlation.normalize import neighbour_diagonal, plain_c2, static_c2, unbiased_diagonal
+from beamline_ml.correlation.quality import quality_of_totals
+from beamline_ml.correlation.rows import RowStore
+from beamline_ml.records import BoolArray, Float32Array, Float64Array, IntArray, TwoTime
+
+FLOAT_TILE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PairSums:
+    """Sums over the pixels of each group of a q-map (static bins, or dynamic bins when they are enough)."""
+
+    numerator: NDArray[Any]
+    """(n_groups, n, n) sums of products of counts, symmetric, 0 in the rows of absent frames."""
+    frame_sum: NDArray[Any]
+    """(n_groups, n) sums of counts."""
+    shot: NDArray[Any] | None
+    """(n_groups, n) what shot noise adds to the diagonal of ``numerator``; None when it is not known."""
+    n_pixels: IntArray
+    """(n_groups,)."""
+    owner: IntArray
+    """(n_groups,) 0-based dynamic bin."""
+
+
+def integer_sums(store: RowStore, gram: NDArray[np.int64], edges: IntArray, n: int) -> PairSums:
+    """Sums of integer frames; ``gram`` holds the lower triangle."""
+    lower = np.tril(gram[:, :n, :n])
+    numerator = lower + np.tril(lower, -1).transpose(0, 2, 1)
+    by_static = store.group_sums[:n].T
+    first = np.searchsorted(store.order.static_edges[:-1], edges[:-1])
+    frame_sum = np.add.reduceat(by_static, first, axis=0)
+    return PairSums(numerator, frame_sum, frame_sum, np.diff(edges), store.order.static_owner[first])
+
+
+def float_sums(store: RowStore, edges: IntArray, n: int) -> PairSums:
+    """Sums of floating-point frames, or of integer frames divided by the flat field.
+
+    Every tile of 256 x 256 frames is computed from rows of one fixed shape and place, so that the rounding does not
+    depend on how the frames arrived.
+    """
+    gain = None if store.qmap.flatfield is None else store.qmap.flatfield.ravel()[store.order.source]
+    numerator = np.zeros((edges.size - 1, n, n))
+    frame_sum, shot = np.zeros((edges.size - 1, n)), np.zeros((edges.size - 1, n))
+    for k, (lo, hi) in enumerate(pairwise(edges)):
+        weight = 1.0 if gain is None else 1.0 / gain[lo:hi]
+        tiles = [_tile(store.rows[:n, lo:hi], i, weight) for i in range(0, n, FLOAT_TILE)]
+        frame_sum[k] = np.concatenate([t.sum(axis=1) for t in tiles])[:n]
+        shot[k] = np.concatenate([(t * weight).sum(axis=1) for t in tiles])[:n]
+        numerator[k] = _tiled_gram(tiles, n)
+    first = np.searchsorted(store.order.static_edges[:-1], edges[:-1])
+    known_shot = shot if store.is_integer else None
+    return PairSums(numerator, frame_sum, known_shot, np.diff(edges), store.order.static_owner[first])
+
+
+def _tile(rows: NDArray[Any], lo: int, weight: Float64Array | float) -> Float64Array:
+    tile = np.zeros((FLOAT_TILE, rows.shape[1]))
+    part = rows[lo : lo + FLOAT_TILE]
+    tile[: part.shape[0]] = part * weight
+    return tile
+
+
+def _tiled_gram(tiles: list[Float64Array], n: int) -> Float64Array:
+    total = np.zeros((n, n))
+    for i, a in enumerate(tiles):
+        for j, b in enumerate(tiles[: i + 1]):
+            lo, left = i * FLOAT_TILE, j * FLOAT_TILE
+            part = gram_float(a, b)[: n - lo, : n - left]
+            total[lo : lo + FLOAT_TILE, left : left + FLOAT_TILE] = part
+            if i != j:
+                total[left : left + FLOAT_TILE, lo : lo + FLOAT_TILE] = part.T
+    return total
+
+
+def read_out(store: RowStore, sums: PairSums, normalization: str, frame_period_s: float, present: BoolArray) -> TwoTime:
+    """Normalise the sums; rows that are not ``present`` (n,) become NaN."""
+    n_q, n = store.qmap.n_q, present.size
+    c2 = np.empty((n_q, n, n), np.float32)
+    for bin_index in range(n_q):
+        c2[bin_index] = _c2_of_bin(sums, sums.owner == bin_index, normalization)
+    c2[:, ~present, :] = np.nan
+    c2[:, :, ~present] = np.nan
+    frame_sum = _per_bin(sums.frame_sum, sums.owner, n_q)
+    quality = quality_of_totals(present, frame_sum.sum(axis=0), store.saturated[:n], store.qmap.n_bad_pixels)
+    return TwoTime(
+        c2=c2,
+        numerator=_per_bin(sums.numerator, sums.owner, n_q),
+        frame_sum=frame_sum,
+        n_pixels=store.qmap.n_pixels,
+        q_inv_angstrom=store.qmap.q_inv_angstrom,
+        age_s=np.arange(n, dtype=np.float64) * frame_period_s,
+        frame_period_s=frame_period_s,
+        normalization=normalization,
+        quality=quality,
+    )
+
+
+def _c2_of_bin(sums: PairSums, mine: BoolArray, normalization: str) -> Float32Array:
+    numerator, frame_sum, n_pixels = sums.numerator[mine], sums.frame_sum[mine], sums.n_pixels[mine]
+    if normalization == "plain":
+        numerator, frame_sum = numerator.sum(axis=0, keepdims=True), frame_sum.sum(axis=0, keepdims=True)
+        n_pixels = n_pixels.sum(keepdims=True)
+        c2 = plain_c2(numerator[0], frame_sum[0], int(n_pixels[0]))
+    else:
+        c2 = static_c2(numerator, frame_sum, n_pixels)
+    if sums.shot is None:
+        diagonal = neighbour_diagonal(c2)
+    else:
+        shot = sums.shot[mine] if normalization == "static" else sums.shot[mine].sum(axis=0, keepdims=True)
+        diagonal = unbiased_diagonal(np.diagonal(numerator, axis1=1, axis2=2), frame_sum, n_pixels, shot)
+    np.fill_diagonal(c2, diagonal)
+    return c2.astype(np.float32)
+
+
+def _per_bin(groups: NDArray[Any], owner: IntArray, n_q: int) -> NDArray[Any]:
+    if groups.shape[0] == n_q:
+        return groups
+    return np.add.reduceat(groups, np.searchsorted(owner, np.arange(n_q)), axis=0)

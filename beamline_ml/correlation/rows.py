@@ -1,0 +1,181 @@
+"""Frames that have arrived, regrouped by q bin and kept by their place in the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation.gather import PixelOrder
+from beamline_ml.correlation.qmap import QMap
+from beamline_ml.errors import CorrelationError
+from beamline_ml.records import BoolArray, IntArray
+
+
+class RowStore:
+    """Regrouped rows at their frame index; holes stay zero and are marked absent.
+
+    A frame that arrives again must be the same frame: it is ignored, or refused when its counts differ, so that the
+    order of arrival can never decide a result.
+    """
+
+    def __init__(
+        self,
+        qmap: QMap,
+        n_frames: int | None = None,
+        saturation: float | None = None,
+        bad_frames: frozenset[int] = frozenset(),
+    ) -> None:
+        self.qmap = qmap
+        self.order = PixelOrder.of(qmap)
+        self.n_frames = n_frames
+        self.saturation = saturation
+        self.bad_frames = bad_frames
+        self.is_integer: bool | None = None
+        self.max_count = 0
+        self.n_rows = 0
+        n = n_frames or 0
+        self.rows: NDArray[Any] = np.zeros((n, self.order.source.size), np.uint8)
+        self.present: BoolArray = np.zeros(n, np.bool_)
+        self.saturated: BoolArray = np.zeros(n, np.bool_)
+        self.group_sums: IntArray = np.zeros((n, self.order.static_owner.size), np.int64)
+
+    def add(self, frames: NDArray[Any], first_index: int) -> IntArray:
+        """Store a block and return the indices of the frames that are new."""
+        n = 1 if np.ndim(frames) == 2 else len(frames)
+        self._check_place(first_index, n)
+        rows, index = checked_rows(frames, first_index, self.qmap, self.order, self.bad_frames)
+        self.n_rows = max(self.n_rows, first_index + n)
+        self._check_kind(rows.dtype)
+        self._grow(first_index + n, rows)
+        known = self.present[index]
+        self._check_same(rows[known], index[known])
+        self._store(rows[~known], index[~known], np.asarray(frames).dtype)
+        return index[~known]
+
+    def _store(self, rows: NDArray[Any], index: IntArray, dtype: np.dtype[Any]) -> None:
+        self.rows[index] = rows
+        self.saturated[index] = rows.max(axis=1, initial=0) >= self._limit(dtype)
+        self.present[index] = True
+        if self.is_integer:
+            self.group_sums[index] = _group_sums(rows, self.order.static_edges)
+
+    def _check_place(self, first_index: int, n: int) -> None:
+        if first_index < 0 or (self.n_frames is not None and first_index + n > self.n_frames):
+            raise CorrelationError(
+                f"Frames {first_index} to {first_index + n - 1} lie outside the run of {self.n_frames} frames.",
+                "Give first_index, the place of the block in the run (0-based), and the true number of frames.",
+            )
+
+    def _check_kind(self, dtype: np.dtype[Any]) -> None:
+        is_integer = dtype.kind != "f"
+        if self.is_integer is not None and self.is_integer != is_integer:
+            raise CorrelationError(
+                "Integer and floating-point frames came in the same run.", "Hand in all frames as the same kind."
+            )
+        self.is_integer = is_integer
+
+    def _grow(self, n: int, rows: NDArray[Any]) -> None:
+        if self.is_integer:
+            self.max_count = max(self.max_count, int(rows.max(initial=0)))
+            wanted: np.dtype[Any] = np.min_scalar_type(self.max_count)
+        else:
+            wanted = np.dtype(np.float64)
+        if np.promote_types(self.rows.dtype, wanted) != self.rows.dtype:
+            self.rows = self.rows.astype(wanted)
+        if n > self.present.size:
+            size = max(n, 2 * self.present.size) if self.n_frames is None else self.n_frames
+            self.rows = _padded(self.rows, size)
+            self.present = _padded(self.present, size)
+            self.saturated = _padded(self.saturated, size)
+            self.group_sums = _padded(self.group_sums, size)
+
+    def _limit(self, dtype: np.dtype[Any]) -> float:
+        if self.saturation is not None:
+            return self.saturation
+        return float(np.iinfo(dtype).max) if dtype.kind in "iu" else np.inf
+
+    def _check_same(self, rows: NDArray[Any], index: IntArray) -> None:
+        differs = index[(self.rows[index] != rows).any(axis=1)]
+        if differs.size:
+            raise CorrelationError(
+                f"Frame {int(differs[0])} arrived twice with different counts.",
+                "Correct first_index of the block, or start a new accumulator for a new run.",
+            )
+
+
+@numba.njit(cache=True)
+def _group_sums(rows: Any, edges: Any) -> Any:
+    sums = np.zeros((rows.shape[0], edges.size - 1), np.int64)
+    for frame in range(rows.shape[0]):
+        for group in range(edges.size - 1):
+            total = np.int64(0)
+            for i in range(edges[group], edges[group + 1]):
+                total += np.int64(rows[frame, i])
+            sums[frame, group] = total
+    return sums
+
+
+def checked_rows(
+    frames: NDArray[Any], first_index: int, qmap: QMap, order: PixelOrder, bad_frames: frozenset[int]
+) -> tuple[NDArray[Any], IntArray]:
+    """Regrouped rows (n, n_used) of the frames that hold data, and their places in the run (n,).
+
+    Raises
+    ------
+    CorrelationError
+        Wrong dimensions or dtype, or used pixels that are negative, NaN or infinite.
+    GeometryError
+        The frames do not fit the q-map.
+    """
+    block = _block(frames)
+    qmap.check_frames(block.shape[1:])
+    index = np.array([i for i in range(block.shape[0]) if first_index + i not in bad_frames], np.int64)
+    rows = order.gather(block if index.size == block.shape[0] else block[index])
+    keep = _check_values(rows)
+    return rows[keep], index[keep] + first_index
+
+
+def _block(frames: NDArray[Any]) -> NDArray[Any]:
+    block = np.asarray(frames)
+    if block.ndim == 2:
+        block = block[None]
+    if block.ndim != 3:
+        raise CorrelationError(
+            f"The frames have shape {np.shape(frames)}.", "Give (n_frames, rows, cols), or one (rows, cols) frame."
+        )
+    if block.dtype.kind == "b":
+        return block.view(np.uint8)
+    if block.dtype.kind not in "iuf":
+        raise CorrelationError(
+            f"The frames have dtype {block.dtype}.", "Give integer counts or floating-point numbers."
+        )
+    return block.astype(np.float64) if block.dtype.kind == "f" else block
+
+
+def _check_values(rows: NDArray[Any]) -> BoolArray:
+    """Which rows hold data: a frame that is NaN throughout is a missing frame; broken numbers elsewhere are refused."""
+    if rows.dtype.kind == "i" and rows.size and int(rows.min()) < 0:
+        raise CorrelationError(
+            f"{int((rows < 0).any(axis=0).sum())} used pixels hold negative counts (down to {int(rows.min())}).",
+            "Detectors mark gaps and dead pixels so: leave them out (bad_pixels finds them); hand in dark-subtracted "
+            "data as floating point.",
+        )
+    if rows.dtype.kind != "f":
+        return np.ones(rows.shape[0], np.bool_)
+    finite = np.isfinite(rows)
+    keep = ~np.isnan(rows).all(axis=1)
+    if not finite[keep].all():
+        raise CorrelationError(
+            f"{int((~finite[keep]).any(axis=0).sum())} used pixels are NaN or infinite.",
+            "Leave them out: bad_pixels(frames) finds them, qmap.without(bad) takes them out.",
+        )
+    return keep
+
+
+def _padded(array: NDArray[Any], n: int) -> NDArray[Any]:
+    grown = np.zeros((n, *array.shape[1:]), array.dtype)
+    grown[: array.shape[0]] = array
+    return grown

@@ -1,0 +1,219 @@
+"""Two-time correlation: exact sums while frames arrive, normalised when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation.gram import check_range, gram_exact
+from beamline_ml.correlation.qmap import QMap
+from beamline_ml.correlation.readout import float_sums, integer_sums, read_out
+from beamline_ml.correlation.rows import RowStore
+from beamline_ml.errors import CorrelationError
+from beamline_ml.records import FrameBlock, IntArray, TwoTime
+
+STRIP = 512
+
+
+def two_time(
+    frames: NDArray[Any] | Iterable[FrameBlock],
+    qmap: QMap,
+    normalization: str = "plain",
+    frame_period_s: float = 1.0,
+    *,
+    bad_frames: Iterable[int] = (),
+    saturation: float | None = None,
+    n_frames: int | None = None,
+) -> TwoTime:
+    """Two-time correlation of a whole run.
+
+    Parameters
+    ----------
+    frames
+        (n_frames, rows, cols) counts or floating-point intensities, or an iterable of ``FrameBlock``.
+    qmap
+        Which pixel belongs to which bin. Nothing else is masked.
+    normalization
+        ``"plain"``: P sum_p x x' / (S S'). ``"static"``: pixels are divided by their static bin's mean first.
+    frame_period_s
+        Time from one frame to the next in s.
+    bad_frames
+        Indices of frames to leave out; their rows are NaN.
+    saturation
+        Counts from which a pixel counts as saturated. Default: the largest value of the integer type.
+
+    Raises
+    ------
+    CorrelationError, GeometryError
+        The frames cannot be correlated, or do not fit the q-map.
+    """
+    blocks, known = _blocks(frames)
+    accumulator = TwoTimeAccumulator(
+        qmap,
+        frame_period_s,
+        n_frames if n_frames is not None else known,
+        normalization,
+        bad_frames=bad_frames,
+        saturation=saturation,
+    )
+    for block in blocks:
+        accumulator.add(block.frames, block.first_index)
+    return accumulator.result()
+
+
+class TwoTimeAccumulator:
+    """Adds frames in any split, order and repetition; the result depends only on which frames have arrived.
+
+    Parameters
+    ----------
+    qmap, frame_period_s, normalization, bad_frames, saturation
+        As in :func:`two_time`.
+    n_frames
+        Length of the run when it is known: frames that never arrive become NaN rows. None: the last frame decides.
+    """
+
+    def __init__(
+        self,
+        qmap: QMap,
+        frame_period_s: float = 1.0,
+        n_frames: int | None = None,
+        normalization: str = "plain",
+        *,
+        bad_frames: Iterable[int] = (),
+        saturation: float | None = None,
+    ) -> None:
+        _check_arguments(normalization, frame_period_s, n_frames)
+        self.qmap = qmap
+        self.frame_period_s = float(np.asarray(frame_period_s).reshape(-1)[0])
+        self.normalization = normalization
+        self._store = RowStore(qmap, n_frames, saturation, frozenset(int(i) for i in bad_frames))
+        order = self._store.order
+        self._edges: IntArray = order.dynamic_edges if normalization == "plain" else order.static_edges
+        self._gram: NDArray[np.int64] = np.zeros((self._edges.size - 1, 0, 0), np.int64)
+
+    @property
+    def n_frames(self) -> int:
+        """Rows of the result so far."""
+        return self._store.n_frames or self._store.n_rows
+
+    def add(self, frames: NDArray[Any], first_index: int) -> None:
+        """Take in a block; ``first_index`` is the place of its first frame in the run (0-based).
+
+        A frame that has arrived before is ignored; the same index with other counts is refused.
+        """
+        new = self._store.add(frames, int(first_index))
+        if self._store.is_integer and self.qmap.flatfield is None:
+            check_range(self._store.max_count, int(np.diff(self._edges).max()))
+            for lo, hi in _stretches(new):
+                self._correlate(lo, hi)
+
+    def result(self) -> TwoTime:
+        """C2 of what has arrived; rows of frames that have not are NaN."""
+        store, n = self._store, self.n_frames
+        if not store.present.any():
+            raise CorrelationError("No usable frame has arrived.", "Add frames before asking for a result.")
+        exact = store.is_integer and self.qmap.flatfield is None
+        sums = integer_sums(store, self._gram, self._edges, n) if exact else float_sums(store, self._edges, n)
+        return read_out(store, sums, self.normalization, self.frame_period_s, store.present[:n])
+
+    def _correlate(self, lo: int, hi: int) -> None:
+        """New rows against every row that is there; the lower triangle is kept."""
+        self._reserve(self._store.present.size)
+        rows, n = self._store.rows, self._store.n_rows
+        for strip in range(lo, hi, STRIP):
+            end = min(strip + STRIP, hi)
+            for k, (first, last) in enumerate(zip(self._edges[:-1], self._edges[1:], strict=True)):
+                part = gram_exact(rows[strip:end, first:last], rows[:n, first:last], self._store.max_count)
+                self._gram[k, strip:end, :end] = part[:, :end]
+                self._gram[k, end:n, strip:end] = part[:, end:].T
+
+    def _reserve(self, n: int) -> None:
+        if n > self._gram.shape[1]:
+            grown = np.zeros((self._gram.shape[0], n, n), np.int64)
+            old = self._gram.shape[1]
+            grown[:, :old, :old] = self._gram
+            self._gram = grown
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there."""
+        n, store, qmap = self.n_frames, self._store, self.qmap
+        arrays: dict[str, NDArray[Any]] = {
+            "labels": qmap.labels,
+            "static_labels": qmap.static_labels,
+            "mask": qmap.mask,
+            "q_inv_angstrom": qmap.q_inv_angstrom,
+            "n_bad_pixels": np.array(qmap.n_bad_pixels),
+            "frame_period_s": np.array(self.frame_period_s),
+            "n_frames": np.array(-1 if store.n_frames is None else store.n_frames),
+            "normalization": np.array(self.normalization),
+            "bad_frames": np.array(sorted(store.bad_frames), np.int64),
+            "saturation": np.array(np.nan if store.saturation is None else store.saturation),
+            "kind": np.array(-1 if store.is_integer is None else int(store.is_integer)),
+            "max_count": np.array(store.max_count),
+            "n_rows": np.array(store.n_rows),
+            "rows": store.rows[:n],
+            "group_sums": store.group_sums[:n],
+            "present": store.present[:n],
+            "saturated": store.saturated[:n],
+            "gram": self._gram[:, :n, :n],
+        }
+        return arrays | ({} if qmap.flatfield is None else {"flatfield": qmap.flatfield})
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """An accumulator in the state that :meth:`to_arrays` returned."""
+        qmap = QMap(
+            arrays["labels"],
+            arrays["static_labels"],
+            arrays["mask"],
+            arrays.get("flatfield"),
+            arrays["q_inv_angstrom"],
+        )
+        qmap.n_bad_pixels = int(arrays["n_bad_pixels"])
+        n_frames, saturation, kind = int(arrays["n_frames"]), float(arrays["saturation"]), int(arrays["kind"])
+        self = cls(
+            qmap,
+            float(arrays["frame_period_s"]),
+            None if n_frames < 0 else n_frames,
+            str(arrays["normalization"]),
+            bad_frames=arrays["bad_frames"].tolist(),
+            saturation=None if np.isnan(saturation) else saturation,
+        )
+        store = self._store
+        store.is_integer = None if kind < 0 else bool(kind)
+        store.max_count, store.n_rows = int(arrays["max_count"]), int(arrays["n_rows"])
+        store.rows, store.present = np.array(arrays["rows"]), np.array(arrays["present"])
+        store.group_sums = np.array(arrays["group_sums"])
+        store.saturated, self._gram = np.array(arrays["saturated"]), np.array(arrays["gram"])
+        return self
+
+
+def _blocks(frames: NDArray[Any] | Iterable[FrameBlock]) -> tuple[Iterable[FrameBlock], int | None]:
+    if isinstance(frames, np.ndarray):
+        if frames.ndim != 3:
+            raise CorrelationError(f"The frames have shape {frames.shape}.", "Give (n_frames, rows, cols).")
+        return (FrameBlock(i, frames[i : i + STRIP]) for i in range(0, frames.shape[0], STRIP)), frames.shape[0]
+    return frames, None
+
+
+def _stretches(index: IntArray) -> list[tuple[int, int]]:
+    """Half-open ranges of consecutive indices."""
+    if index.size == 0:
+        return []
+    parts = np.split(index, np.flatnonzero(np.diff(index) != 1) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts]
+
+
+def _check_arguments(normalization: str, frame_period_s: float, n_frames: int | None) -> None:
+    if normalization not in ("plain", "static"):
+        raise CorrelationError(f"Normalisation {normalization!r} is unknown.", "Choose 'plain' or 'static'.")
+    period = np.asarray(frame_period_s, np.float64)
+    if period.size != 1 or not np.isfinite(period).all() or period.reshape(-1)[0] <= 0:
+        raise CorrelationError(
+            f"The frame period is {frame_period_s!r} s.", "Give the time between two frames, a positive number."
+        )
+    if n_frames is not None and n_frames < 1:
+        raise CorrelationError(f"The run has n_frames = {n_frames}.", "Correlation needs at least one frame.")
