@@ -16,8 +16,8 @@ from beamline_ml.records import Float32Array, Geometry
 class MovieRecipe:
     """Self-organising particles in a viscous liquid, seen in coherent small-angle scattering.
 
-    The defaults are spheres of 84 nm radius in a glycerol-like liquid at 8 keV and 10 m: within four seconds clusters
-    form, which the outer half of a 128 x 128 detector watches at momentum transfers up to 0.002 1/angstrom.
+    The defaults are spheres of 100 nm radius in a liquid like 90 % glycerol at 8 keV and 10 m: within four seconds
+    clusters form, watched by a 128 x 128 detector at momentum transfers up to 0.002 1/angstrom.
     """
 
     n_observed: int = 400
@@ -35,14 +35,12 @@ class MovieRecipe:
     """Mean counts per pixel and frame outside the beam stop, over the observed frames."""
     beam_stop_px: float = 4.0
     """Radius of the shadow around the direct beam; no photon is counted there."""
-    beam_speckle_px: float = 1.5
+    beam_speckle_px: float = 1.4
     """Edge of the illuminated square in units of 2 pi / dq: speckles are about 1.5 / this pixels wide."""
-    system: SelfOrganising = field(
-        default_factory=lambda: SelfOrganising(0.56, 0.4, diffusion_um2_per_s=0.0012, relative_density=0.4)
-    )
+    system: SelfOrganising = field(default_factory=lambda: SelfOrganising(1.1, 0.4, diffusion_um2_per_s=0.012))
     force_every: int = 2
     """Forces are renewed every so many frames; two frames are 1/20 of the system's time unit."""
-    particle_radius_um: float = 0.084
+    particle_radius_um: float = 0.1
     """Radius of the scattering spheres: their form factor."""
 
     @property
