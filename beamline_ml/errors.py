@@ -31,6 +31,10 @@ class SettingsError(BeamlineMLError):
     """A profile, environment variable or argument does not make sense."""
 
 
+class AcquisitionError(BeamlineMLError):
+    """A burst cannot be taken as asked."""
+
+
 class RunError(BeamlineMLError):
     """A run cannot be analysed as it stands in tiled."""
 
@@ -93,3 +97,7 @@ class ResultError(BeamlineMLError):
 
 class StructureRefused(BeamlineMLError):
     """A crystal structure cannot be read or trusted."""
+
+
+class DataError(BeamlineMLError):
+    """Training data or weights are missing, damaged, or not what they should be."""

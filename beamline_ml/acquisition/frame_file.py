@@ -51,7 +51,7 @@ class FrameFile:
         )
         self._file.swmr_mode = True
 
-    def append(self, frames: NDArray[Any], timestamps_s: NDArray[np.float64]) -> int:
+    def append(self, frames: NDArray[Any], timestamps_s: NDArray[np.floating[Any]]) -> int:
         """Write frames (n, rows, cols) and their times (n,), make them visible, and return the new number of frames."""
         first, last = self.n_frames, self.n_frames + len(frames)
         for dataset, block in ((self._frames, frames), (self._times, timestamps_s)):

@@ -100,7 +100,8 @@ class Playback:
             last = first + len(self._ahead)
             if self._stop.wait(max(0.0, began + last * period_s - time.monotonic())):
                 break
-            self._on_written(self._file.append(self._ahead, began_at + period_s * np.arange(first, last)))
+            times_s = began_at + period_s * np.arange(first, last, dtype=np.float64)
+            self._on_written(self._file.append(self._ahead, times_s))
             first = last
             self._ahead = self._read(first)
         self._close()

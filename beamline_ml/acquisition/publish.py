@@ -84,7 +84,8 @@ class Publication:
         self._connection = Connection(settings)
         self._to_tiled = Pump(_call, name="documents-to-tiled")
         self._to_tiled.put(self._connection.container)  # before the first run needs it
-        self._to_journal = Pump(RunRouter([self._begin]), name="documents-to-journal")
+        self._router = RunRouter([self._begin])
+        self._to_journal = Pump(self._route, name="documents-to-journal")
         atexit.register(self.close)
 
     def __call__(self, name: str, doc: Document) -> None:
@@ -96,6 +97,9 @@ class Publication:
         atexit.unregister(self.close)
         self._to_journal.close()
         return self._to_tiled.close(drain_s)
+
+    def _route(self, name: str, doc: Document) -> None:
+        self._router(name, doc)
 
     def _begin(self, name: str, doc: Document) -> tuple[list[_Writer], list[Any]]:
         shipment = _Shipment(self._connection, Journal(self._folder, doc["uid"]))

@@ -9,13 +9,10 @@ import httpx
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 from tiled.client.container import Container
-from tiled.structures.core import Spec
 
+from beamline_ml.acquisition.containers import RUNS_SPEC, open_container
 from beamline_ml.errors import ServiceError
 from beamline_ml.settings import Settings
-
-RUNS_SPEC = Spec("CatalogOfBlueskyRuns", version="3.0")
-"""Without the version, looking a run up by a part of its uid gives the wrong answer."""
 
 _PROBE_TIMEOUT_S = 3.0
 
@@ -50,17 +47,6 @@ class Connection:
     def drop(self) -> None:
         """Connect anew next time: tiled may have been replaced."""
         self._container = None
-
-
-def open_container(client: Container, path: str, spec: Spec) -> Container:
-    """Container at ``path`` below ``client``; each missing level is created, the last one with ``spec``."""
-    names = [name for name in path.split("/") if name]
-    for depth, name in enumerate(names, 1):
-        if name not in client:
-            specs = [spec] if depth == len(names) else []
-            client.create_container(key=name, specs=specs)
-        client = client[name]
-    return client
 
 
 def run_writer(container: Container, batch_size: int) -> TiledWriter:
