@@ -1,9 +1,9 @@
 """Bands that hold: split-conformal calibration on materials that no member has trained on.
 
-The disagreement of the members says where errors are large; the calibration says how large an error goes with how much
-disagreement. Scores are residuals divided by (spread + floor); the band is their 90 % quantile over the held-out materials
-(Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), locally weighted). The windows of the density get one quantile below and one
-above per group of predicted share, for residuals there are lopsided: a window is often empty.
+The disagreement of the members says where errors are large; the calibration says how large an error goes with how
+much disagreement. Scores are residuals divided by (spread + floor); the band is their 90 % quantile over the held-out
+materials (Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), locally weighted). The windows of the density get one
+quantile below and one above per group of predicted share, for residuals there are lopsided: a window is often empty.
 """
 
 from __future__ import annotations

@@ -40,11 +40,11 @@ class PhononDos:
     modes_upper: Float64Array
     """(n_w,) upper edge of the 90 % band."""
     dos_51: Float64Array
-    """(51,) published convention: smoothed density at 0, 20, ..., 1000 cm^-1; the true curve has maximum 1, the prediction is
-    sized for least squared error and so stays lower where it is unsure."""
+    """(51,) published convention: smoothed density at 0, 20, ..., 1000 cm^-1; the true curve has maximum 1, the
+    prediction is sized for least squared error and so stays lower where it is unsure."""
     site_modes: Float64Array
-    """(n_atoms, n_w) modes each site takes part in; rows sum to 3. The training data hold totals only, so the division among
-    sites is the network's inference."""
+    """(n_atoms, n_w) modes each site takes part in; rows sum to 3. The training data hold totals only, so the
+    division among sites is the network's inference."""
     member_shares: Float64Array
     """(n_members, n_w) share of the modes as each member of the ensemble has it."""
     member_points: Float64Array
@@ -102,7 +102,8 @@ class PhononDos:
         return thermodynamics.entropy(self.edges_mev, self.shares, temperature_k)
 
     def debye_temperature(self, moment: int) -> float:
-        """Debye temperature in K by moment: -2 for Debye-Waller, 0 for entropy, 2 for heat capacity at high temperature."""
+        """Debye temperature in K by moment: -2 for Debye-Waller, 0 for entropy, 2 for heat capacity at high
+        temperature."""
         return thermodynamics.debye_temperature(self.edges_mev, self.shares, moment)
 
     def mean_square_displacement(self, temperature_k: float) -> Float64Array:

@@ -1,4 +1,5 @@
-"""What is known of each element before any training: masses, radii, electronegativities, places in the periodic table."""
+"""What is known of each element before any training: masses, radii, electronegativities, places in the periodic
+table."""
 
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ from beamline_ml.records import Float64Array
 
 MAX_ATOMIC_NUMBER = 94
 
-# Pauling's scale (CRC Handbook of Chemistry and Physics); 0 where none is tabulated, replaced by 1.3 (typical of a metal).
+# Pauling's scale (CRC Handbook of Chemistry and Physics); 0 where none is tabulated, replaced by 1.3 (a metal's).
 _PAULING = (
-    "0 2.20 0 0.98 1.57 2.04 2.55 3.04 3.44 3.98 0 0.93 1.31 1.61 1.90 2.19 2.58 3.16 0 0.82 1.00 1.36 1.54 1.63 1.66 1.55 "
-    "1.83 1.88 1.91 1.90 1.65 1.81 2.01 2.18 2.55 2.96 3.00 0.82 0.95 1.22 1.33 1.60 2.16 1.90 2.20 2.28 2.20 1.93 1.69 1.78 "
-    "1.96 2.05 2.10 2.66 2.60 0.79 0.89 1.10 1.12 1.13 1.14 1.13 1.17 1.20 1.20 1.20 1.22 1.23 1.24 1.25 1.10 1.27 1.30 1.50 "
-    "2.36 1.90 2.20 2.20 2.28 2.54 2.00 1.62 2.33 2.02 2.00 2.20 2.20 0.70 0.90 1.10 1.30 1.50 1.38 1.36 1.28"
+    "0 2.20 0 0.98 1.57 2.04 2.55 3.04 3.44 3.98 0 0.93 1.31 1.61 1.90 2.19 2.58 3.16 0 0.82 1.00 1.36 1.54 "
+    "1.63 1.66 1.55 1.83 1.88 1.91 1.90 1.65 1.81 2.01 2.18 2.55 2.96 3.00 0.82 0.95 1.22 1.33 1.60 2.16 1.90 "
+    "2.20 2.28 2.20 1.93 1.69 1.78 1.96 2.05 2.10 2.66 2.60 0.79 0.89 1.10 1.12 1.13 1.14 1.13 1.17 1.20 1.20 "
+    "1.20 1.22 1.23 1.24 1.25 1.10 1.27 1.30 1.50 2.36 1.90 2.20 2.20 2.28 2.54 2.00 1.62 2.33 2.02 2.00 2.20 "
+    "2.20 0.70 0.90 1.10 1.30 1.50 1.38 1.36 1.28 "
 )
 _NOBLE = (2, 10, 18, 36, 54, 86)
 
@@ -39,7 +41,8 @@ def period_and_group(number: int) -> tuple[int, int]:
 
 
 def descriptors() -> Float64Array:
-    """(95, 9) scaled facts by atomic number: log mass, mass^-1/2, mass, radius, electronegativity, period, group, s/p place.
+    """(95, 9) scaled facts by atomic number: log mass, mass^-1/2, mass, radius, electronegativity, period, group, s/p
+    place.
 
     All are of order one, so that they can stand beside a learned embedding.
     """

@@ -32,7 +32,9 @@ class EnsembleOutput:
 class Ensemble:
     """Members that share an architecture; called on a graph, each gives its own answer."""
 
-    def __init__(self, shape: NetworkShape, members: Sequence[MemberWeights], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, shape: NetworkShape, members: Sequence[MemberWeights], dtype: torch.dtype = torch.float32
+    ) -> None:
         self.network = PhononNetwork(shape).to(dtype).eval().requires_grad_(False)
         self.shape = shape
         expected = set(self.network.state_dict())

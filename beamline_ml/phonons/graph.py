@@ -25,6 +25,8 @@ class CrystalGraph:
     """(n_edges,) int64 atom that the message comes from."""
     receiver: Tensor
     """(n_edges,) int64 atom that the message goes to."""
+    slot: Tensor
+    """(n_edges,) int64 place of the edge among those of its receiver, from 0."""
     vectors: Tensor
     """(n_edges, 3) from receiver to sender (nearest or farther image) in angstrom."""
     crystal: Tensor
@@ -55,11 +57,15 @@ def build_graph(
         periodic=True,
         quantities="ijD",
     )
+    order = np.argsort(receiver, kind="stable")
+    receiver = np.asarray(receiver, dtype=np.int64)[order]
+    first = np.searchsorted(receiver, receiver)
     return CrystalGraph(
         numbers=torch.as_tensor(np.asarray(numbers, dtype=np.int64)),
-        sender=torch.as_tensor(np.asarray(sender, dtype=np.int64)),
-        receiver=torch.as_tensor(np.asarray(receiver, dtype=np.int64)),
-        vectors=torch.as_tensor(np.asarray(vectors)).to(dtype),
+        sender=torch.as_tensor(np.asarray(sender, dtype=np.int64)[order]),
+        receiver=torch.as_tensor(receiver),
+        slot=torch.as_tensor(np.arange(len(receiver)) - first),
+        vectors=torch.as_tensor(np.asarray(vectors)[order]).to(dtype),
         crystal=torch.zeros(len(numbers), dtype=torch.int64),
         n_crystals=1,
     )
@@ -73,6 +79,7 @@ def side_by_side(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
         numbers=torch.cat([graph.numbers for graph in graphs]),
         sender=torch.cat([graph.sender + start for graph, start in zip(graphs, starts, strict=True)]),
         receiver=torch.cat([graph.receiver + start for graph, start in zip(graphs, starts, strict=True)]),
+        slot=torch.cat([graph.slot for graph in graphs]),
         vectors=torch.cat([graph.vectors for graph in graphs]),
         crystal=torch.repeat_interleave(torch.arange(len(graphs)), counts),
         n_crystals=len(graphs),

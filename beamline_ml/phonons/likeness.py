@@ -66,8 +66,8 @@ class TrainingSpace:
         if nearest.distance > 1.0:
             degree = "far outside" if nearest.distance > _FAR else "at the edge of"
             found.append(
-                f"{degree} what the network was trained on: the most similar material, {nearest.formula} ({nearest.name}), "
-                f"is {nearest.distance:.1f} times as far as 95 % of unseen crystals"
+                f"{degree} what the network was trained on: the most similar material, "
+                f"{nearest.formula} ({nearest.name}), is {nearest.distance:.1f} times as far as 95 % of unseen crystals"
             )
         found += self._rare(numbers)
         if overflow > 0.01:
@@ -81,9 +81,7 @@ class TrainingSpace:
 
         present = np.unique(numbers)
         rare = [int(n) for n in present if self.element_rows[n] < RARE_ELEMENT_ROWS]
-        return [
-            f"{chemical_symbols[n]} occurs in only {int(self.element_rows[n])} training material(s)" for n in rare
-        ]
+        return [f"{chemical_symbols[n]} occurs in only {int(self.element_rows[n])} training material(s)" for n in rare]
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Numbers of the space as plain arrays (names and formulas travel as text)."""

@@ -41,16 +41,21 @@ class Targets:
 
 
 class DensityLoss(nn.Module):
-    """Squared error of the published points + transport distance of the windows + relative errors of the thermodynamics.
+    """Squared error of the published points + transport distance of the windows + relative errors of the
+    thermodynamics.
 
-    The transport distance (area between the cumulative densities) tells the network how far off a peak is, which a squared error
-    does not; the heat capacities and the displacement integral keep it honest at low energy, where few modes lie.
+    The transport distance (area between the cumulative densities) tells the network how far off a peak is, which a
+    squared error does not; the heat capacities and the displacement integral keep it honest at low energy, where few
+    modes lie.
     """
 
-    def __init__(self, transport: float = 0.5, thermal: float = 0.02) -> None:
+    def __init__(self, transport: float = 0.8, thermal: float = 0.03) -> None:
         super().__init__()
         edges = EDGES_INV_CM * MEV_PER_INV_CM
         capacity = torch.stack([torch.as_tensor(heat_capacity_kernel(edges, t)) for t in LOSS_TEMPERATURES_K], dim=1)
+        self.capacity: Tensor
+        self.displacement: Tensor
+        self.widths: Tensor
         self.register_buffer("capacity", capacity.float())
         self.register_buffer("displacement", torch.as_tensor(displacement_kernel(edges, 300.0)).float())
         self.register_buffer("widths", torch.as_tensor(WIDTHS_INV_CM / _WIDE).float())
@@ -60,12 +65,19 @@ class DensityLoss(nn.Module):
         """Scalar loss of a batch."""
         points = (output.points - targets.points).square().mean()
         distance = (torch.cumsum(output.shares - targets.shares, dim=1).abs() * self.widths).sum(dim=1).mean()
-        return points + self.transport * distance + self.thermal * self._thermal(output.shares, targets)
+        curves = torch.cumsum(_unit_area(output.points) - _unit_area(targets.points), dim=1).abs().mean()
+        return (
+            points + self.transport * (distance + curves) / 2.0 + self.thermal * self._thermal(output.shares, targets)
+        )
 
     def _thermal(self, shares: Tensor, targets: Targets) -> Tensor:
         capacity = _log_ratio(shares @ self.capacity, targets.heat_capacity)
         displacement = _log_ratio(shares @ self.displacement, targets.shares @ self.displacement)
         return capacity.mean() + displacement.mean()
+
+
+def _unit_area(points: Tensor) -> Tensor:
+    return points / points.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
 def _log_ratio(predicted: Tensor, true: Tensor) -> Tensor:

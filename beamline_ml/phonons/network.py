@@ -1,9 +1,9 @@
 """The network: an E(3)-equivariant message-passing net in which every atom hands out its own three modes.
 
-Each atom's final scalars pass through a softmax over the energy windows, so an atom owns exactly three modes wherever it puts
-them. The mean over atoms is the density of states per mode: its integral is 3N by construction, and the site-projected densities
-come for free. Built on e3nn (Geiger & Smidt, arXiv:2207.09453); the idea of predicting phonon densities with such a network is
-Chen et al., Adv. Sci. 8, 2004214 (2021).
+Each atom's final scalars pass through a softmax over the energy windows, so an atom owns exactly three modes wherever
+it puts them. The mean over atoms is the density of states per mode: its integral is 3N by construction, and the
+site-projected densities come for free. Built on e3nn (Geiger & Smidt, arXiv:2207.09453); the idea of predicting
+phonon densities with such a network is Chen et al., Adv. Sci. 8, 2004214 (2021).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from beamline_ml.phonons.windows import N_WINDOWS, POINTS_INV_CM, published_poin
 
 _PAIR_FEATURES = 8
 _MEAN_NEIGHBOURS = 29.0
+_HARMONICS = (o3.Irrep("0e"), o3.Irrep("1o"), o3.Irrep("2e"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,8 @@ class NetworkShape:
 
     n_scalars: int = 64
     n_vectors: int = 32
-    n_tensors: int = 0
-    """Rank-2 features per atom; 0 leaves them out."""
-    n_layers: int = 2
+    n_tensors: int = 16
+    """Rank-2 features per atom."""
     n_bessel: int = 10
     radial_width: int = 64
     head_width: int = 128
@@ -39,6 +39,11 @@ class NetworkShape:
     """Share of the head's hidden units left out at random while training."""
     element_dropout: float = 0.0
     """Share of the elements whose learned embedding is blanked while training, so that tabulated facts must carry."""
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of rank 0, 1, 2 in which neighbourhoods are expanded."""
+        return [self.n_scalars, 3 * self.n_vectors // 2, 2 * self.n_tensors]
 
     def to_dict(self) -> dict[str, float]:
         """The shape as plain numbers, for a weights file."""
@@ -67,30 +72,31 @@ class PhononNetwork(nn.Module):
         self.shape = shape
         self.elements = ElementFeatures(dropout=shape.element_dropout)
         self.edges = EdgeFeatures(shape.n_bessel)
-        hidden = o3.Irreps(f"{shape.n_scalars}x0e + {shape.n_vectors}x1o + {shape.n_tensors}x2e").simplify()
-        scalars = o3.Irreps(f"{2 * shape.n_scalars}x0e")
-        self.harmonics = o3.Irreps("1x0e + 1x1o + 1x2e") if shape.n_tensors else o3.Irreps("1x0e + 1x1o")
+        hidden = o3.Irreps(f"{shape.n_scalars}x0e + {shape.n_vectors}x1o + {shape.n_tensors}x2e")
         self.start = nn.Linear(self.elements.width, shape.n_scalars)
-        layers, irreps = [], o3.Irreps(f"{shape.n_scalars}x0e")
-        for index in range(shape.n_layers):
-            target = scalars if index == shape.n_layers - 1 else hidden
-            layers.append(Interaction(irreps, target, self.harmonics, self.edges.width, shape.radial_width))
-            irreps = target
-        self.layers = nn.ModuleList(layers)
+        self.expansion = Expansion(shape, hidden, self.edges.width)
+        self.contraction = Contraction(shape, hidden, self.edges.width)
         self.head = Head(2 * shape.n_scalars, self.elements.width, shape.head_width, shape.dropout)
 
     def forward(self, graph: CrystalGraph) -> NetworkOutput:
         """Densities of states of every crystal in the graph."""
         element = self.elements(graph.numbers)
         attributes = self.elements.attributes(element)
-        edge, envelope = self.edges(graph, attributes)
-        harmonics = o3.spherical_harmonics(
-            self.harmonics, graph.vectors, normalize=True, normalization="component"
-        )
-        features = self.start(element)
-        for layer in self.layers:
-            features = layer(features, attributes, edge, envelope, harmonics, graph)
-        return self.head(features, element, graph)
+        edge = self.edges(graph, attributes)
+        features = self.expansion(self.start(element), attributes, edge, graph)
+        return self.head(self.contraction(features, attributes, edge, graph), element, graph)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeInput:
+    """What messages are made of."""
+
+    features: Tensor
+    """(n_edges, width) distances and what the two elements are."""
+    envelope: Tensor
+    """(n_edges, 1) takes messages to zero at the cut-off."""
+    harmonics: Tensor
+    """(n_edges, 9) spherical harmonics of rank 0, 1, 2 of the direction."""
 
 
 class ElementFeatures(nn.Module):
@@ -100,6 +106,7 @@ class ElementFeatures(nn.Module):
         super().__init__()
         self.dropout = dropout
         facts = torch.as_tensor(descriptors(), dtype=torch.get_default_dtype())
+        self.facts: Tensor
         self.register_buffer("facts", facts, persistent=False)
         self.learned = nn.Embedding(MAX_ATOMIC_NUMBER + 1, n_learned)
         nn.init.normal_(self.learned.weight, std=0.3)
@@ -120,13 +127,16 @@ class EdgeFeatures(nn.Module):
     def __init__(self, n_bessel: int) -> None:
         super().__init__()
         dtype = torch.get_default_dtype()
+        self.wave_numbers: Tensor
+        self.radii: Tensor
+        self.masses: Tensor
         self.register_buffer("wave_numbers", torch.arange(1, n_bessel + 1, dtype=dtype) * torch.pi, persistent=False)
         self.register_buffer("radii", torch.as_tensor(radii(), dtype=dtype), persistent=False)
         self.register_buffer("masses", torch.as_tensor(masses_u(), dtype=dtype).clamp(min=1.0), persistent=False)
         self.width = n_bessel + 3 + 2 * _PAIR_FEATURES
 
-    def forward(self, graph: CrystalGraph, attributes: Tensor) -> tuple[Tensor, Tensor]:
-        """(n_edges, width) features and the (n_edges, 1) envelope that takes messages to zero at the cut-off."""
+    def forward(self, graph: CrystalGraph, attributes: Tensor) -> EdgeInput:
+        """Features, envelope and harmonics of every edge."""
         distance = graph.vectors.norm(dim=1, keepdim=True)
         reduced = distance / CUTOFF_ANGSTROM
         bessel = torch.sin(self.wave_numbers * reduced) / reduced
@@ -135,7 +145,9 @@ class EdgeFeatures(nn.Module):
         stiffness = torch.exp(-2.0 * (bond - 1.0))
         mass = torch.log(1.0 / self.masses[i] + 1.0 / self.masses[j]).unsqueeze(1) / 2.0 + 1.2
         pair = torch.cat([attributes[graph.receiver], attributes[graph.sender]], dim=1)
-        return torch.cat([bessel, bond - 1.5, stiffness, mass, pair], dim=1), _envelope(reduced)
+        features = torch.cat([bessel, bond - 1.5, stiffness, mass, pair], dim=1)
+        harmonics = o3.spherical_harmonics([0, 1, 2], graph.vectors, normalize=True, normalization="component")
+        return EdgeInput(features, _envelope(reduced), harmonics)
 
 
 def _envelope(reduced: Tensor, power: int = 6) -> Tensor:
@@ -145,30 +157,96 @@ def _envelope(reduced: Tensor, power: int = 6) -> Tensor:
     return torch.where(reduced < 1.0, value, torch.zeros_like(value))
 
 
-class Interaction(nn.Module):
-    """One round of messages: neighbours' features times spherical harmonics, weighted by a radial network, then gated."""
+class Expansion(nn.Module):
+    """First round of messages: each atom's neighbourhood in spherical harmonics, weighted by a radial network."""
 
-    def __init__(self, irreps_in: o3.Irreps, target: o3.Irreps, harmonics: o3.Irreps, n_edge: int, width: int) -> None:
+    def __init__(self, shape: NetworkShape, hidden: o3.Irreps, n_edge: int) -> None:
         super().__init__()
-        self.gate, before_gate = _gate(target)
-        self.product = _depthwise_product(irreps_in, harmonics, before_gate)
-        self.before = o3.Linear(irreps_in, irreps_in)
-        self.after = o3.Linear(self.product.irreps_out.simplify(), before_gate)
-        attributes = o3.Irreps(f"{_PAIR_FEATURES}x0e")
-        self.itself = o3.FullyConnectedTensorProduct(irreps_in, attributes, before_gate)
-        self.radial = nn.Sequential(
-            nn.Linear(n_edge, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
-            nn.Linear(width, self.product.weight_numel),
-        )  # fmt: skip
+        self.channels = shape.channels
+        self.gate, before_gate = _gate(hidden)
+        scalars, attributes = o3.Irreps(f"{shape.n_scalars}x0e"), o3.Irreps(f"{_PAIR_FEATURES}x0e")
+        expanded = o3.Irreps([(mul, ir) for mul, ir in zip(self.channels, _HARMONICS, strict=True)])
+        self.before = nn.Linear(shape.n_scalars, sum(self.channels))
+        self.radial = _radial_network(n_edge, shape.radial_width, sum(self.channels))
+        self.after = o3.Linear(expanded, before_gate)
+        self.itself = o3.FullyConnectedTensorProduct(scalars, attributes, before_gate)
 
-    def forward(
-        self, features: Tensor, attributes: Tensor, edge: Tensor, envelope: Tensor, harmonics: Tensor, graph: CrystalGraph
-    ) -> Tensor:
-        """(n_atoms, irreps) features after the messages have arrived."""
-        weights = self.radial(edge) * envelope
-        messages = self.product(self.before(features)[graph.sender], harmonics, weights)
+    def forward(self, features: Tensor, attributes: Tensor, edge: EdgeInput, graph: CrystalGraph) -> Tensor:
+        """(n_atoms, hidden) features after the messages have arrived."""
+        weights = self.radial(edge.features) * edge.envelope
+        messages = _by_receiver(self.before(features)[graph.sender] * weights, graph).transpose(1, 2)
+        harmonics = _by_receiver(edge.harmonics, graph)
+        # The sum over neighbours of message x harmonic is one small matrix product per atom: no edge's outer product
+        # is ever stored.
+        parts = [
+            torch.bmm(message, harmonic).flatten(1)
+            for message, harmonic in zip(
+                messages.split(self.channels, dim=1), harmonics.split([ir.dim for ir in _HARMONICS], dim=2), strict=True
+            )
+        ]
+        arrived = torch.cat(parts, dim=1) / _MEAN_NEIGHBOURS**0.5
+        return self.gate(self.after(arrived) + self.itself(features, attributes))
+
+
+class Contraction(nn.Module):
+    """Second round: neighbours' scalars, vectors and tensors projected on the bond become scalars again."""
+
+    def __init__(self, shape: NetworkShape, hidden: o3.Irreps, n_edge: int) -> None:
+        super().__init__()
+        self.blocks = [(mul, ir.dim) for mul, ir in hidden]
+        n_out, n_channels = 2 * shape.n_scalars, sum(mul for mul, _ in self.blocks)
+        attributes = o3.Irreps(f"{_PAIR_FEATURES}x0e")
+        self.before = o3.Linear(hidden, hidden)
+        self.radial = _radial_network(n_edge, shape.radial_width, n_channels)
+        self.after = nn.Linear(n_channels, n_out)
+        self.norms = nn.Linear(n_channels - shape.n_scalars, n_out)
+        self.itself = o3.FullyConnectedTensorProduct(
+            o3.Irreps(f"{shape.n_scalars}x0e"), attributes, o3.Irreps(f"{n_out}x0e")
+        )
+
+    def forward(self, features: Tensor, attributes: Tensor, edge: EdgeInput, graph: CrystalGraph) -> Tensor:
+        """(n_atoms, 2 n_scalars) invariants."""
+        sent = self._projected(self.before(features)[graph.sender], edge.harmonics)
+        messages = sent * self.radial(edge.features) * edge.envelope
         arrived = messages.new_zeros(len(features), messages.shape[1]).index_add(0, graph.receiver, messages)
-        return self.gate(self.after(arrived / _MEAN_NEIGHBOURS**0.5) + self.itself(features, attributes))
+        scalars = features[:, : self.blocks[0][0]]
+        mixed = self.after(arrived / _MEAN_NEIGHBOURS**0.5) + self.norms(self._squared_norms(features))
+        return torch.nn.functional.silu(mixed + self.itself(scalars, attributes))
+
+    def _projected(self, sent: Tensor, harmonics: Tensor) -> Tensor:
+        """(n_edges, n_channels) inner product of every feature with the harmonics of its rank."""
+        parts = sent.split([mul * dim for mul, dim in self.blocks], dim=1)
+        angles = harmonics.split([dim for _, dim in self.blocks], dim=1)
+        return torch.cat(
+            [
+                part if dim == 1 else (part.view(-1, mul, dim) * angle.unsqueeze(1)).sum(dim=2) / dim**0.5
+                for part, angle, (mul, dim) in zip(parts, angles, self.blocks, strict=True)
+            ],
+            dim=1,
+        )
+
+    def _squared_norms(self, features: Tensor) -> Tensor:
+        """(n_atoms, n) squared lengths of the vectors and tensors: the angles within the atom's own neighbourhood."""
+        parts = features.split([mul * dim for mul, dim in self.blocks], dim=1)[1:]
+        return torch.cat(
+            [
+                part.view(-1, mul, dim).square().mean(dim=2)
+                for part, (mul, dim) in zip(parts, self.blocks[1:], strict=True)
+            ],
+            dim=1,
+        )
+
+
+def _by_receiver(values: Tensor, graph: CrystalGraph) -> Tensor:
+    """(n_atoms, most_neighbours, k) of (n_edges, k): the edges of each atom side by side, zeros behind them."""
+    width = int(graph.slot.max()) + 1
+    place = graph.receiver * width + graph.slot
+    flat = values.new_zeros(len(graph.numbers) * width, values.shape[1]).index_copy(0, place, values)
+    return flat.view(len(graph.numbers), width, values.shape[1])
+
+
+def _radial_network(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, n_out))
 
 
 def _gate(target: o3.Irreps) -> tuple[Gate, o3.Irreps]:
@@ -176,23 +254,8 @@ def _gate(target: o3.Irreps) -> tuple[Gate, o3.Irreps]:
     scalars = o3.Irreps([(mul, ir) for mul, ir in target if ir.l == 0])
     others = o3.Irreps([(mul, ir) for mul, ir in target if ir.l > 0])
     gates = o3.Irreps([(mul, "0e") for mul, _ in others]).simplify()
-    gate = Gate(scalars, [torch.nn.functional.silu], gates, [torch.sigmoid] if len(gates) else [], others)
+    gate = Gate(scalars, [torch.nn.functional.silu], gates, [torch.sigmoid], others)
     return gate, gate.irreps_in
-
-
-def _depthwise_product(irreps: o3.Irreps, harmonics: o3.Irreps, wanted: o3.Irreps) -> o3.TensorProduct:
-    """Tensor product with one external weight per channel and path, keeping what ``wanted`` can use."""
-    paths: list[tuple[int, int, int, str, bool]] = []
-    out: list[tuple[int, o3.Irrep]] = []
-    for i, (mul, left) in enumerate(irreps):
-        for j, (_, right) in enumerate(harmonics):
-            for ir in left * right:
-                if ir in wanted:
-                    paths.append((i, j, len(out), "uvu", True))
-                    out.append((mul, ir))
-    ordered, place, _ = o3.Irreps(out).sort()
-    paths = [(i, j, place[k], mode, train) for i, j, k, mode, train in paths]
-    return o3.TensorProduct(irreps, harmonics, ordered, paths, shared_weights=False, internal_weights=False)
 
 
 class Head(nn.Module):
@@ -210,6 +273,7 @@ class Head(nn.Module):
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)
         matrix = torch.as_tensor(published_points_matrix(), dtype=torch.get_default_dtype())
+        self.matrix: Tensor
         self.register_buffer("matrix", matrix, persistent=False)
 
     def forward(self, features: Tensor, element: Tensor, graph: CrystalGraph) -> NetworkOutput:
@@ -223,7 +287,8 @@ class Head(nn.Module):
         return NetworkOutput(site_shares, shares, points, invariants)
 
     def _published_points(self, shares: Tensor, pooled: Tensor) -> Tensor:
-        """Smooth the shares as the published curves were, then the size (at most 1.1) that makes the squared error least."""
+        """Smooth the shares as the published curves were, then the size (at most 1.1) that makes the squared error
+        least."""
         smooth = shares @ self.matrix.T
         smooth = smooth / smooth.amax(dim=1, keepdim=True)
         corrected = torch.relu(smooth + self.correction(pooled))

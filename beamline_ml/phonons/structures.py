@@ -1,8 +1,10 @@
-"""What the network may be asked: a crystal that can be read and lies within what can be trusted, or a refusal with the reason."""
+"""What the network may be asked: a crystal that can be read and lies within what can be trusted, or a refusal with
+the reason."""
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Collection
 
@@ -18,7 +20,8 @@ from beamline_ml.records import Float64Array, IntArray
 MAX_ATOMS = 400
 MIN_CONTACT_ANGSTROM = 1.0
 MIN_HYDROGEN_BOND_ANGSTROM = 0.9
-"""Bonds of hydrogen to another element may be this short: O-H is 0.97 angstrom in the hydroxides of the training data."""
+"""Bonds of hydrogen to another element may be this short: O-H is 0.97 angstrom in the hydroxides of the training
+data."""
 MAX_VOLUME_PER_ATOM_ANGSTROM3 = 200.0
 
 
@@ -35,7 +38,16 @@ def structure_from_text(text: str, name: str = "the structure") -> Atoms:
             # The reader warns of missing symmetry entries and odd settings; what matters is checked below.
             warnings.simplefilter("ignore")
             atoms = read(io.StringIO(text), format="cif")
-    except (ValueError, KeyError, IndexError, AssertionError, TypeError, RuntimeError, StopIteration, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        AssertionError,
+        TypeError,
+        RuntimeError,
+        StopIteration,
+        AttributeError,
+    ) as error:
         raise StructureRefused(
             f"{name} is not a readable CIF ({type(error).__name__}: {error}).",
             "Give a complete CIF with cell, symmetry and atom sites; check that it opens in VESTA or ase.",
@@ -43,7 +55,24 @@ def structure_from_text(text: str, name: str = "the structure") -> Atoms:
     if not isinstance(atoms, Atoms) or len(atoms) == 0:
         raise StructureRefused(f"{name} holds no atoms.", "Give a CIF with an atom_site loop.")
     check_structure(atoms, name=name)
+    _check_formula(atoms, text, name)
     return atoms
+
+
+def _check_formula(atoms: Atoms, text: str, called: str) -> None:
+    """A file that was cut off still reads, with sites missing: the formula it states gives it away."""
+    stated = re.search(r"_chemical_formula_sum\s+(?:'([^']*)'|\"([^\"]*)\"|(\S+))", text)
+    if stated is None:
+        return
+    formula = next(group for group in stated.groups() if group is not None)
+    wanted = {symbol: float(count or 1.0) for symbol, count in re.findall(r"([A-Z][a-z]?)([\d.]*)", formula)}
+    found = {symbol: float(count) for symbol, count in atoms.symbols.formula.count().items()}
+    ratios = [found.get(symbol, 0.0) / count for symbol, count in wanted.items() if count > 0.0]
+    if set(found) != set(wanted) or max(ratios) - min(ratios) > 0.01 * max(ratios) or min(ratios) < 0.99:
+        raise StructureRefused(
+            f"{called} states the formula {formula}, but its sites give {atoms.get_chemical_formula()}.",
+            "The file is incomplete or its symmetry is wrong: export it again.",
+        )
 
 
 def check_structure(atoms: Atoms, known_elements: Collection[int] | None = None, name: str | None = None) -> None:
@@ -61,7 +90,8 @@ def check_structure(atoms: Atoms, known_elements: Collection[int] | None = None,
     Raises
     ------
     StructureRefused
-        Not periodic, no volume, not finite, too large, partially occupied, unknown elements, atoms too close or too far apart.
+        Not periodic, no volume, not finite, too large, partially occupied, unknown elements, atoms too close or too
+        far apart.
     """
     called = name or (atoms.get_chemical_formula() if len(atoms) else "the structure")
     _check_periodic(atoms, called)
@@ -127,8 +157,9 @@ def _check_contacts(atoms: Atoms, called: str) -> None:
     if len(refused):
         k = refused[np.argmin(distance[refused])]
         raise StructureRefused(
-            f"{called} has {atoms.symbols[int(i[k])]} (site {int(i[k])}) and {atoms.symbols[int(j[k])]} (site {int(j[k])}) "
-            f"{distance[k]:.2f} angstrom apart, closer than {limit[k]:g} angstrom.",
+            f"{called} has {atoms.symbols[int(i[k])]} (site {int(i[k])}) and "
+            f"{atoms.symbols[int(j[k])]} (site {int(j[k])}) {distance[k]:.2f} angstrom apart, "
+            f"closer than {limit[k]:g} angstrom.",
             "Remove duplicated sites or split positions; such contacts are not physical.",
         )
 

@@ -7,8 +7,8 @@ Everything is a sum over windows of modes times the mean of a textbook kernel ov
 * displacement       hbar^2 / (2 m E) coth(x/2) per mode (one Cartesian direction)
 
 Sources: Ashcroft & Mermin, Solid State Physics, ch. 23 and app. N; Debye temperatures by moment as in Grimvall,
-Thermophysical Properties of Materials, sec. 6. Within a window the density is uniform, except in the lowest one, where it
-rises as E^2 as it must in any crystal.
+Thermophysical Properties of Materials, sec. 6. Within a window the density is uniform, except in the lowest one,
+where it rises as E^2 as it must in any crystal.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def mean_energy_mev(edges_mev: Float64Array, shares: Float64Array) -> float:
 def debye_temperature(edges_mev: Float64Array, shares: Float64Array, moment: int) -> float:
     """Debye temperature in K of the Debye solid with the same moment <E^n>; n >= -2 (n = 0 is the logarithmic mean).
 
-    Theta_n = [ (n + 3)/3 <E^n> ]^(1/n) / k_B and Theta_0 = exp(1/3 + <ln E>) / k_B. Different moments serve different ends:
-    -2 for the Debye-Waller factor, 0 for the entropy, 2 for the heat capacity at high temperature.
+    Theta_n = [ (n + 3)/3 <E^n> ]^(1/n) / k_B and Theta_0 = exp(1/3 + <ln E>) / k_B. Different moments serve different
+    ends: -2 for the Debye-Waller factor, 0 for the entropy, 2 for the heat capacity at high temperature.
     """
     if moment < -2:
         raise ValueError(f"moment {moment} diverges for a crystal: ask for -2 or higher")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from beamline_ml.phonons.network import NetworkOutput, NetworkShape, PhononNetwo
 class Recipe:
     """How one member is trained; the same recipe and seed give the same weights."""
 
-    epochs: int = 36
+    epochs: int = 28
     batch_size: int = 16
     peak_learning_rate: float = 4e-3
     weight_decay: float = 1e-3
@@ -75,9 +76,12 @@ class MemberTraining:
         return self.epoch >= self.recipe.epochs
 
     def run_epoch(self) -> float:
-        """Train on every material once, in an order fixed by seed and epoch; returns the mean loss."""
-        order = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        permutation = torch.randperm(len(self.data), generator=order)
+        """Train on every material once, in an order fixed by seed and epoch; returns the mean loss.
+
+        Seeding each epoch anew makes an interrupted training end with the same weights as an uninterrupted one.
+        """
+        torch.manual_seed(1_000_003 * self.seed + self.epoch)
+        permutation = torch.randperm(len(self.data))
         losses = [self._step(index) for index in permutation.split(self.recipe.batch_size)]
         self.epoch += 1
         return sum(losses) / len(losses)
@@ -101,23 +105,31 @@ class MemberTraining:
         network.load_state_dict(self.average)
         return network.eval()
 
-    def state(self) -> dict[str, object]:
-        """Everything needed to go on from here: plain tensors and numbers."""
-        return {
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything needed to go on from here: tensors by name, and plain numbers."""
+        optimizer = self.optimizer.state_dict()
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for index, moments in optimizer["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        schedule = {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float | str | list)}
+        return tensors, {"epoch": self.epoch, "groups": optimizer["param_groups"], "schedule": schedule}
 
-    def resume(self, state: dict[str, object]) -> None:
+    def resume(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Go on from a state that ``state`` gave."""
-        self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
-        self.average = dict(state["average"])  # type: ignore[call-overload]
-        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
-        self.schedule.load_state_dict(state["schedule"])  # type: ignore[arg-type]
-        self.epoch = int(state["epoch"])  # type: ignore[call-overload]
+        self.network.load_state_dict(_under("network.", tensors))
+        self.average = _under("average.", tensors)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        self.optimizer.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
+        self.schedule.load_state_dict(dict(numbers["schedule"]))
+        self.epoch = int(numbers["epoch"])
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _jittered(graph: CrystalGraph, sigma_angstrom: float) -> CrystalGraph:
@@ -134,7 +146,10 @@ def predict(network: PhononNetwork, data: TrainingSet, batch_size: int = 32) -> 
     batches = torch.arange(len(data)).split(batch_size)
     parts = [network(data.batch(index)[0]) for index in batches]
     return NetworkOutput(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("site_shares", "shares", "points", "invariants"))
+        *(
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("site_shares", "shares", "points", "invariants")
+        )
     )
 
 

@@ -2,11 +2,13 @@
 
 A density of states is kept as the share of the 3N modes that lies in each of 72 windows: 5 cm^-1 wide below 110 cm^-1
 (the heat capacity at low temperature is made there), then the published convention of 20 cm^-1 windows centred at
-120, 140, ..., 1000 cm^-1, then five wide ones up to 4,500 cm^-1 (O-H, C-H and N-H stretches; 13 % of the data set has more
-than 1 % of its modes there).
+120, 140, ..., 1000 cm^-1, then five wide ones up to 4,500 cm^-1 (O-H, C-H and N-H stretches; 13 % of the data set has
+more than 1 % of its modes there).
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,8 +40,8 @@ _SAVGOL_HALF_WIDTH = 50
 def window_shares(first_inv_cm: float, step_inv_cm: float, dos: Float64Array) -> Float64Array:
     """Share of the modes in each window, from a density of states on a regular frequency grid.
 
-    What broadening smears to just below zero (down to -10 cm^-1) is folded back. Imaginary modes beyond that are left out
-    and the rest is scaled to 1: a harmonic network cannot say what an unstable mode would become.
+    What broadening smears to just below zero (down to -10 cm^-1) is folded back. Imaginary modes beyond that are left
+    out and the rest is scaled to 1: a harmonic network cannot say what an unstable mode would become.
 
     Parameters
     ----------
@@ -65,14 +67,14 @@ def window_shares(first_inv_cm: float, step_inv_cm: float, dos: Float64Array) ->
 def published_points_matrix() -> Float64Array:
     """Linear map (51, 72) from window shares to the published 51 points, before their maximum is scaled to 1.
 
-    The published curves are raw densities on a 1 cm^-1 grid smoothed by a Savitzky-Golay filter (101 points, cubic) and read
-    off at 0, 20, ..., 1000 cm^-1. Within a window the density is taken as uniform; against the published points this map alone
-    leaves a mean squared error of 0.0006.
+    The published curves are raw densities on a 1 cm^-1 grid smoothed by a Savitzky-Golay filter (101 points, cubic)
+    and read off at 0, 20, ..., 1000 cm^-1. Within a window the density is taken as uniform; against the published
+    points this map alone leaves a mean squared error of 0.0006.
     """
     offsets = np.arange(-_SAVGOL_HALF_WIDTH, _SAVGOL_HALF_WIDTH + 1.0)
     kernel = _savgol_kernel(offsets)
     matrix = np.empty((len(POINTS_INV_CM), N_WINDOWS))
-    for column, (low, high) in enumerate(zip(EDGES_INV_CM[:-1], EDGES_INV_CM[1:], strict=True)):
+    for column, (low, high) in enumerate(pairwise(EDGES_INV_CM)):
         inside = np.arange(low + 0.25, high, 0.5)
         distance = inside[None, :] - POINTS_INV_CM[:, None]
         matrix[:, column] = np.interp(distance, offsets, kernel, left=0.0, right=0.0).mean(axis=1)

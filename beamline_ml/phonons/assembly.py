@@ -1,0 +1,119 @@
+"""From trained members to what ships: calibration on held-out materials, the map of training materials, and the
+figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beamline_ml.phonons.conformal import Calibration, RelativeBand, TemperatureBand, WindowBand
+from beamline_ml.phonons.dataset import Material
+from beamline_ml.phonons.elements import MAX_ATOMIC_NUMBER
+from beamline_ml.phonons.ensemble import Ensemble, EnsembleOutput, MemberWeights, pack, unpack
+from beamline_ml.phonons.graph import build_graph, side_by_side
+from beamline_ml.phonons.likeness import TrainingSpace
+from beamline_ml.phonons.metrics import point_metrics
+from beamline_ml.phonons.network import NetworkShape
+from beamline_ml.phonons.thermodynamics import displacement_kernel, heat_capacity_kernel, window_mean
+from beamline_ml.phonons.windows import EDGES_INV_CM, MEV_PER_INV_CM
+from beamline_ml.records import Float64Array, IntArray
+
+CALIBRATION_TEMPERATURES_K: Float64Array = np.array(
+    [5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 800.0]
+)
+_EDGES_MEV = EDGES_INV_CM * MEV_PER_INV_CM
+_BATCH = 32
+
+
+def assemble(
+    members: Sequence[MemberWeights], shape: NetworkShape, materials: Sequence[Material], version: str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description of a weights file.
+
+    Parameters
+    ----------
+    members
+        Weights of each member, all of one shape.
+    materials
+        Training and held-out materials; the held-out ones calibrate the bands and give the figures.
+    """
+    weights = pack(members)
+    ensemble = Ensemble(shape, unpack(weights))
+    trained, held_out = [m for m in materials if not m.held_out], [m for m in materials if m.held_out]
+    fresh = evaluate(ensemble, held_out)
+    calibration = calibrate(fresh, held_out)
+    space = TrainingSpace.fit(
+        evaluate(Ensemble(shape, unpack(weights)[:1]), trained).invariants.double().numpy(),
+        fresh.invariants.double().numpy(),
+        [m.name for m in trained],
+        [m.formula for m in trained],
+        _rows_per_element(trained),
+    )
+    tensors = dict(weights)
+    tensors |= {
+        f"calibration.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in calibration.to_arrays().items()
+    }
+    tensors |= {f"space.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in space.to_arrays().items()}
+    points = fresh.points.double().mean(dim=0).numpy()
+    figures = asdict(point_metrics(points, np.stack([m.points for m in held_out])))
+    about = {
+        "version": version,
+        "shape": shape.to_dict(),
+        "names": list(space.names),
+        "formulas": list(space.formulas),
+        "held_out_figures": figures,
+        "n_parameters": sum(value.numel() for value in members[0].values()),
+    }
+    return tensors, about
+
+
+def evaluate(ensemble: Ensemble, materials: Sequence[Material]) -> EnsembleOutput:
+    """Outputs of the ensemble for many materials, in order."""
+    parts = []
+    for start in range(0, len(materials), _BATCH):
+        graphs = [build_graph(m.numbers, m.positions, m.cell) for m in materials[start : start + _BATCH]]
+        parts.append(ensemble(side_by_side(graphs)))
+    return EnsembleOutput(
+        torch.cat([part.site_shares for part in parts], dim=1),
+        torch.cat([part.shares for part in parts], dim=1),
+        torch.cat([part.points for part in parts], dim=1),
+        torch.cat([part.invariants for part in parts], dim=0),
+    )
+
+
+def calibrate(output: EnsembleOutput, materials: Sequence[Material]) -> Calibration:
+    """Bands from the residuals on materials that no member has trained on."""
+    members = output.shares.double().numpy()
+    predicted, spread = members.mean(axis=0), members.std(axis=0, ddof=1)
+    true = np.stack([material.shares for material in materials])
+    capacity = [heat_capacity_kernel(_EDGES_MEV, t) for t in CALIBRATION_TEMPERATURES_K]
+    displacement = [displacement_kernel(_EDGES_MEV, t) for t in CALIBRATION_TEMPERATURES_K]
+    return Calibration(
+        windows=WindowBand.fit(predicted, spread, true),
+        mean_energy=_relative(members, true, window_mean(lambda energy: energy, _EDGES_MEV)),
+        heat_capacity=_over_temperature(members, true, capacity),
+        displacement=_over_temperature(members, true, displacement),
+    )
+
+
+def _relative(members: Float64Array, true: Float64Array, kernel: Float64Array) -> RelativeBand:
+    """Band of the mean of a kernel over the modes; members (n_members, n, n_w), true (n, n_w)."""
+    each = members @ kernel
+    return RelativeBand.fit(each.mean(axis=0), each.T, true @ kernel)
+
+
+def _over_temperature(members: Float64Array, true: Float64Array, kernels: Sequence[Float64Array]) -> TemperatureBand:
+    quantiles = np.array([_relative(members, true, kernel).quantile for kernel in kernels])
+    return TemperatureBand(CALIBRATION_TEMPERATURES_K, quantiles)
+
+
+def _rows_per_element(materials: Sequence[Material]) -> IntArray:
+    counts = np.zeros(MAX_ATOMIC_NUMBER + 1, dtype=np.int64)
+    for material in materials:
+        counts[np.unique(material.numbers)] += 1
+    return counts
