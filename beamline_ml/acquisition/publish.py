@@ -65,7 +65,7 @@ class _Shipment:
         if self._refused:
             _log.warning("tiled did not take all of run %s; it waits in %s", self._journal.uid, self._journal.path)
             self._journal.leave()
-            self._connection.drop()
+            self._connection.close()  # tiled may have been replaced
         else:
             self._journal.discard()
 
@@ -96,6 +96,7 @@ class Publication:
         """Take no more documents, and say whether tiled was given all of them within ``drain_s`` seconds."""
         atexit.unregister(self.close)
         self._to_journal.close()
+        self._to_tiled.put(self._connection.close)
         return self._to_tiled.close(drain_s)
 
     def _route(self, name: str, doc: Document) -> None:

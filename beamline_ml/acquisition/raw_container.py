@@ -32,7 +32,7 @@ def raw_container(settings: Settings) -> Container:
 
 
 class Connection:
-    """The container that runs go to, connected when it is first needed and kept until it is dropped."""
+    """The container that runs go to, connected when it is first needed and kept until it is closed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -44,9 +44,11 @@ class Connection:
             self._container = raw_container(self._settings)
         return self._container
 
-    def drop(self) -> None:
-        """Connect anew next time: tiled may have been replaced."""
-        self._container = None
+    def close(self) -> None:
+        """Let go; the next use connects anew."""
+        if self._container is not None:
+            self._container.context.close()
+            self._container = None
 
 
 def run_writer(container: Container, batch_size: int) -> TiledWriter:

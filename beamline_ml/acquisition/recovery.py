@@ -6,12 +6,13 @@ import logging
 import threading
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 from tiled.client.container import Container
 
 from beamline_ml.acquisition.journal import Document, claim, read_documents, waiting_journals
-from beamline_ml.acquisition.raw_container import raw_container, run_writer
+from beamline_ml.acquisition.raw_container import Connection, run_writer
 from beamline_ml.errors import ServiceError
 from beamline_ml.settings import Settings
 
@@ -38,8 +39,8 @@ def recover_documents(settings: Settings) -> tuple[str, ...]:
     waiting = waiting_journals(settings.backup_dir)
     if not waiting:
         return ()
-    container = raw_container(settings)
-    return tuple(uid for path in waiting if (uid := _recover(path, container)) is not None)
+    with closing(Connection(settings)) as connection:
+        return tuple(uid for path in waiting if (uid := _recover(path, connection)) is not None)
 
 
 def recover_in_background(settings: Settings) -> threading.Thread:
@@ -57,7 +58,7 @@ def recover_in_background(settings: Settings) -> threading.Thread:
     return thread
 
 
-def _recover(path: Path, container: Container) -> str | None:
+def _recover(path: Path, connection: Connection) -> str | None:
     with claim(path) as file:
         if file is None:
             return None
@@ -66,7 +67,7 @@ def _recover(path: Path, container: Container) -> str | None:
             _log.error("%s does not begin with a start document", path)
             _file_away(path, "unreadable")
             return None
-        uid = str(documents[0][1]["uid"])
+        uid, container = str(documents[0][1]["uid"]), connection.container()
         if not _is_complete(container, uid):
             _replay(container, uid, documents)
         _file_away(path, "replayed")

@@ -30,8 +30,13 @@ class Catalogue:
     def __init__(self, settings: Settings) -> None:
         key = settings.tiled.api_key
         root = from_uri(settings.tiled.uri, api_key=key.get_secret_value() if key else None)
+        self._context = root.context
         self.raw: Container = open_container(root, settings.tiled.raw, RUNS_SPEC)
         self.results: Container = open_container(root, settings.tiled.results)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._context.close()
 
     def finished_runs(self, since: float) -> list[str]:
         """Uids of XPCS runs begun after ``since`` (seconds since the epoch) that have a stop document, oldest first."""

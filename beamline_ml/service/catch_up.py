@@ -27,9 +27,9 @@ def submit_missing_fits(settings: Settings, days: float) -> list[str]:
     ServiceError
         When Prefect does not answer.
     """
-    catalogue = Catalogue(settings)
-    outcomes = catalogue.outcomes()
-    missing = [uid for uid in catalogue.finished_runs(time.time() - days * _DAY_S) if uid not in outcomes]
+    with closing(Catalogue(settings)) as catalogue:
+        outcomes = catalogue.outcomes()
+        missing = [uid for uid in catalogue.finished_runs(time.time() - days * _DAY_S) if uid not in outcomes]
     with closing(PrefectApi(settings.prefect)) as api:
         return [uid for uid in missing if _submit(api, settings.prefect.deployment, uid)]
 

@@ -223,8 +223,9 @@ class Stack:
 
     def _create_containers(self) -> None:
         client = from_uri(self.tiled_uri, api_key=self.state.api_key())
-        open_container(client, self._settings.tiled.raw, RUNS_SPEC)
-        open_container(client, self._settings.tiled.results)
+        with client.context:
+            open_container(client, self._settings.tiled.raw, RUNS_SPEC)
+            open_container(client, self._settings.tiled.results)
 
     async def _stop(self) -> None:
         """End everything, however often this is cancelled meanwhile."""

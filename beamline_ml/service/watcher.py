@@ -84,7 +84,7 @@ class Watcher:
                 self._handle(catalogue, uid)
         except (ServiceError, httpx.HTTPError) as error:
             _log.warning("trying again: %s", error)
-            self._catalogue = None
+            self._let_go()
             self._looked_at = self._looked_far_at = -LOOK_FAR_EVERY_S
             time.sleep(TICK_S)
 
@@ -94,6 +94,12 @@ class Watcher:
         if not self._doorbell.is_listening:
             self._doorbell.listen(self._catalogue.raw)
         return self._catalogue
+
+    def _let_go(self) -> None:
+        self._doorbell.close()
+        if self._catalogue is not None:
+            self._catalogue.close()
+            self._catalogue = None
 
     def _recover(self) -> None:
         if waiting_journals(self._settings.backup_dir):
