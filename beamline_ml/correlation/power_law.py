@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from beamline_ml.correlation.relaxation import usable_bins
+from beamline_ml.correlation.transit import diffusion_with_transit
 from beamline_ml.records import Float64Array, PowerLaw, RelaxationFits
 
 INV_UM_PER_INV_ANGSTROM = 1e4
@@ -22,7 +23,8 @@ def fit_power_law(fits: RelaxationFits) -> PowerLaw:
     square root of the reduced chi-squared (they never shrink). The error of D also covers what the departure of the
     exponent from 2 and of the stretching from 1 would do to it. The dynamics count as diffusive when the exponent is 2
     within 15 % or two standard errors, known to 0.5 or better, and the mean stretching is 1 within 0.2 or two standard
-    errors.
+    errors; or when, with exponential decays, the rates lie on offset + D q^2 (see
+    :func:`~beamline_ml.correlation.transit.diffusion_with_transit`), where ``exponent`` still describes all bins.
     """
     held = usable_bins(fits)
     if held.sum() < MIN_BINS:
@@ -34,7 +36,9 @@ def fit_power_law(fits: RelaxationFits) -> PowerLaw:
     stretching, stretching_err = _mean(fits.stretching[held], np.maximum(fits.stretching_err[held], 1e-4))
     doubt = _doubt(exponent, exponent_err, stretching, stretching_err)
     if doubt is not None:
-        return PowerLaw(exponent, exponent_err, None, None, False, doubt)
+        exponential = abs(stretching - 1) <= max(STRETCHING_TOLERANCE, 2 * stretching_err)
+        beside = _beside_transit(q_um, time, relative, exponent, exponent_err) if exponential else None
+        return beside or PowerLaw(exponent, exponent_err, None, None, False, doubt)
     log_d, log_d_err = _mean(-np.log(time) - 2 * np.log(q_um), relative)
     log_d_err = float(np.hypot(log_d_err, _model_error(exponent, stretching, q_um)))
     diffusion = float(np.exp(log_d))
@@ -43,6 +47,22 @@ def fit_power_law(fits: RelaxationFits) -> PowerLaw:
         f"(stretching {stretching:.2f} +- {stretching_err:.2f}): diffusion."
     )
     return PowerLaw(exponent, exponent_err, diffusion, diffusion * log_d_err, True, reason)
+
+
+def _beside_transit(
+    q_um: Float64Array, time: Float64Array, relative: Float64Array, exponent: float, exponent_err: float
+) -> PowerLaw | None:
+    """Diffusion beside a rate that does not depend on q, where the bins show it."""
+    order = np.argsort(q_um)
+    q_um, rate = q_um[order], 1 / time[order]
+    found = diffusion_with_transit(q_um, rate, rate * relative[order])
+    if found is None:
+        return None
+    reason = (
+        f"Between {q_um[found.first]:.3g} and {q_um[found.last - 1]:.3g} 1/um the rate is {found.offset_per_s:.2g} 1/s "
+        f"+ D q^2: diffusion beside a decorrelation that does not depend on q (beam transit, depth of focus)."
+    )
+    return PowerLaw(exponent, exponent_err, found.diffusion_um2_per_s, found.diffusion_um2_per_s_err, True, reason)
 
 
 def _slope(log_q: Float64Array, log_time: Float64Array, sigma: Float64Array) -> tuple[float, float]:
@@ -67,8 +87,8 @@ def _mean(values: Float64Array, sigma: Float64Array) -> tuple[float, float]:
 def _model_error(exponent: float, stretching: float, q_um: Float64Array) -> float:
     """Relative error of D because the decay is not quite exponential and the exponent not quite 2.
 
-    First: relaxation time against mean relaxation time, Gamma(1/g)/g. Second: the spread of 1/(tau q^2) over the q range
-    (standard deviation of a uniform distribution in log q).
+    First: relaxation time against mean relaxation time, Gamma(1/g)/g. Second: the spread of 1/(tau q^2) over the q
+    range (standard deviation of a uniform distribution in log q).
     """
     shape = gammaln(1 / stretching) - np.log(stretching)
     slope = (exponent - 2) * np.log(q_um.max() / q_um.min()) / np.sqrt(12)
