@@ -166,9 +166,10 @@ def _draw_relaxation(axes: Axes, picture: Picture) -> None:
         axes.plot([], [], " ", label=f"{slow.size} of {len(held)} rings: no relaxation time (see table)")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=7)
     axes.set(xlabel="q (µm⁻¹)", ylabel="relaxation time (s)")
     axes.legend(loc="best")
 
