@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -158,3 +159,27 @@ def _send_frames(run: Any, writer: Any, descriptor: Any, path: Path, shape: tupl
                 descriptor=descriptor,
             )
             writer("stream_datum", datum)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The whole embedded stack, once for all tests, with the usual ports taken by somebody else."""
+    import socket
+
+    from beamline_ml.service.up import embedded_stack
+    from beamline_ml.settings import load_settings
+
+    state_dir = tmp_path_factory.mktemp("stack")
+    others = [socket.socket() for _ in range(2)]
+    for other, port in zip(others, (8000, 4200), strict=True):
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # taken already: just as well
+            other.bind(("127.0.0.1", port))
+            other.listen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BEAMLINE_ML_STATE_DIR", str(state_dir))
+        settings = load_settings()
+    with embedded_stack(settings) as running:
+        yield running
+    for other in others:
+        other.close()
