@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -163,23 +164,28 @@ def _send_frames(run: Any, writer: Any, descriptor: Any, path: Path, shape: tupl
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The whole embedded stack, once for all tests, with the usual ports taken by somebody else."""
-    import socket
+    """The whole embedded stack, once for all tests, with the usual ports taken by somebody else.
 
+    Its automatic fits correlate and fit relaxation times, without the dynamics model, which has tests of its own.
+    """
     from beamline_ml.service.up import embedded_stack
     from beamline_ml.settings import load_settings
 
     state_dir = tmp_path_factory.mktemp("stack")
-    others = [socket.socket() for _ in range(2)]
-    for other, port in zip(others, (8000, 4200), strict=True):
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # taken already: just as well
-            other.bind(("127.0.0.1", port))
-            other.listen()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BEAMLINE_ML_STATE_DIR", str(state_dir))
-        settings = load_settings()
-    with embedded_stack(settings) as running:
+    with contextlib.ExitStack() as until_the_end:
+        for port in (8000, 4200):
+            until_the_end.enter_context(_somebody_else_on(port))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BEAMLINE_ML_STATE_DIR", str(state_dir))
+            patch.setenv("BEAMLINE_ML_ANALYSIS__MODEL", "none")
+            running = until_the_end.enter_context(embedded_stack(load_settings()))
         yield running
-    for other in others:
-        other.close()
+
+
+def _somebody_else_on(port: int) -> socket.socket:
+    other = socket.socket()
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with contextlib.suppress(OSError):  # taken already: just as well
+        other.bind(("127.0.0.1", port))
+        other.listen()
+    return other

@@ -59,9 +59,13 @@ class Catalogue:
                 found[node.metadata["scan_uid"]] = status
         return found
 
+    def results_of(self, uid: str) -> list[Container]:
+        """All that ``results/`` holds for a run: complete, failed and unfinished."""
+        return list(self.results.search(Key("scan_uid") == uid).values())
+
     def outcome(self, uid: str) -> Outcome | None:
         """What became of one run; None while it has neither a complete result nor a recorded failure."""
-        states = {node.metadata.get("status") for node in self.results.search(Key("scan_uid") == uid).values()}
+        states = {node.metadata.get("status") for node in self.results_of(uid)}
         return "complete" if "complete" in states else "failed" if "failed" in states else None
 
     def record_failure(self, uid: str, error: BaseException, flow_run_id: str, attempts: int) -> None:

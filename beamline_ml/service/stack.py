@@ -9,9 +9,11 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import httpx
 from pydantic import SecretStr
@@ -32,6 +34,7 @@ START_TIMEOUT_S = 180.0
 _GRACE_S = 2.0
 _POLL_S = 0.1
 _MOST_DEATHS_AT_START = 3
+_LONG_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,12 @@ class Stack:
     def prefect_api_url(self) -> str:
         """Address of Prefect's interface; its page is the same without ``/api``."""
         return f"http://{LOOPBACK}:{port_of(self._reservations[1])}/api"
+
+    @staticmethod
+    def wait() -> NoReturn:
+        """Wait until Ctrl-C or a signal ends the calling thread."""
+        while True:
+            threading.Event().wait(_LONG_S)
 
     def _key(self) -> SecretStr:
         return SecretStr(self.state.api_key())

@@ -51,9 +51,8 @@ def embedded_stack(settings: Settings, progress: Progress = silent) -> Iterator[
 
 def run_until_stopped(settings: Settings, progress: Progress = silent) -> NoReturn:
     """Keep the stack up until Ctrl-C or SIGTERM; raises KeyboardInterrupt or SystemExit then."""
-    with embedded_stack(settings, progress):
-        while True:
-            threading.Event().wait(3600.0)
+    with embedded_stack(settings, progress) as stack:
+        stack.wait()
 
 
 class _Supervisor:

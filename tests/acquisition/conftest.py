@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +33,8 @@ def movie_path(tmp_path_factory: pytest.TempPathFactory, counts: np.ndarray) -> 
 
 
 @pytest.fixture(scope="session")
-def run_engine() -> Iterator[RunEngine]:
-    engine = RunEngine({})
-    yield engine
-    engine.loop.call_soon_threadsafe(engine.loop.stop)
+def run_engine() -> RunEngine:
+    return RunEngine({})
 
 
 @pytest.fixture

@@ -1,0 +1,113 @@
+"""The simulated beamline in this process, writing to the shared stack, and ways to break that stack."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beamline_ml.acquisition.burst import load_profile
+from beamline_ml.acquisition.journal import waiting_journals
+from beamline_ml.frames.movie import write_movie
+from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.service.prefect_api import PrefectApi
+from beamline_ml.simulation import MovieRecipe, simulate_movie
+from tests.service.processes import eventually
+
+N_FRAMES = 200
+PERIOD_S = 0.01
+
+
+@dataclass
+class Beamline:
+    """A profile in use, and what became of its runs."""
+
+    profile: dict[str, Any]
+    stack: Any
+    counts: np.ndarray
+
+    def scan(self, n_frames: int = N_FRAMES) -> tuple[str, float]:
+        """Take a burst; its uid, and the time beyond the ideal one in s."""
+        began = time.monotonic()
+        (uid,) = self.profile["RE"](self.profile["xpcs_burst"](n_frames=n_frames))
+        return uid, time.monotonic() - began - n_frames * PERIOD_S
+
+    @contextmanager
+    def catalogue(self) -> Iterator[Catalogue]:
+        with closing(Catalogue(self.stack.settings)) as catalogue:
+            yield catalogue
+
+    def results(self, uid: str) -> list[dict[str, Any]]:
+        """Metadata of all that ``results/`` holds for a run."""
+        with self.catalogue() as catalogue:
+            return [dict(node.metadata) for node in catalogue.results_of(uid)]
+
+    def wait_for_result(self, uid: str, timeout_s: float = 120.0) -> None:
+        """Wait for one complete result, with all frames in tiled and no document waiting on disk."""
+        assert eventually(lambda: "complete" in [r["status"] for r in self.results(uid)], timeout_s)
+        assert eventually(lambda: not waiting_journals(self.stack.settings.backup_dir))
+        with self.catalogue() as catalogue:
+            np.testing.assert_array_equal(catalogue.raw[uid]["primary"]["det"].read(), self.counts[:N_FRAMES])
+
+    def flow_runs(self, uid: str) -> list[str]:
+        """States of a run's flow runs, oldest first."""
+        with closing(PrefectApi(self.stack.settings.prefect)) as api:
+            return [run.state for run in api.flow_runs(f"scan:{uid}")]
+
+    def pid(self, service: str) -> int:
+        """Process id of a service, once it runs."""
+        child = self.stack.children[service]
+        assert eventually(lambda: child.pid is not None)
+        return int(child.pid)
+
+    def kill(self, service: str) -> None:
+        os.kill(self.pid(service), signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self, service: str) -> Iterator[None]:
+        """A service that accepts connections and never answers."""
+        pid = self.pid(service)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    recipe = MovieRecipe(n_observed=N_FRAMES, n_future=1, detector_size=64, frame_period_s=PERIOD_S)
+    simulated = simulate_movie(recipe, seed=1)
+    path = tmp_path_factory.mktemp("movie") / "movie.h5"
+    counts = simulated.counts[:N_FRAMES]
+    write_movie(path, counts, simulated.geometry, PERIOD_S, simulated.exposure_s, simulated.sample)
+    return path, counts
+
+
+@pytest.fixture(scope="session")
+def beamline(stack: Any, movie: tuple[Path, np.ndarray]) -> Iterator[Beamline]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BEAMLINE_ML_STATE_DIR", str(stack.state.root))
+        patch.setenv("BEAMLINE_ML_ACQUISITION__MOVIE", str(movie[0]))
+        profile = load_profile(stack.settings.profile_dir)
+    yield Beamline(profile, stack, movie[1])
+    profile["publication"].close()
+
+
+@pytest.fixture
+def when() -> Callable[[float, Callable[[], Any]], None]:
+    """Do something after so many seconds, in another thread."""
+    import threading
+
+    def later(delay_s: float, action: Callable[[], Any]) -> None:
+        threading.Timer(delay_s, action).start()
+
+    return later

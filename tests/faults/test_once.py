@@ -1,0 +1,61 @@
+"""One finished run gives one result, however often and by whomever it is asked for."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from beamline_ml.service.catch_up import submit_missing_fits
+from beamline_ml.service.trigger import fit_here, submit_fit, wait_for_flow_run
+from tests.faults.conftest import Beamline
+from tests.service.processes import eventually
+
+
+@pytest.fixture(scope="module")
+def fitted(beamline: Beamline) -> str:
+    """Uid of a run with its automatic result."""
+    uid, _ = beamline.scan()
+    beamline.wait_for_result(uid)
+    return uid
+
+
+def test_asking_again_through_a_worker_changes_nothing(beamline: Beamline, fitted: str) -> None:
+    before = beamline.results(fitted)
+    submitted = submit_fit(beamline.stack.settings, fitted)
+    done = wait_for_flow_run(beamline.stack.settings, submitted.flow_run_id, timeout_s=120.0)
+    assert done.state == "COMPLETED", done.message
+    assert beamline.results(fitted) == before
+
+
+def test_asking_again_from_python_changes_nothing(beamline: Beamline, fitted: str) -> None:
+    before = beamline.results(fitted)
+    fit_here(beamline.stack.settings, fitted)
+    assert beamline.results(fitted) == before
+
+
+def test_other_settings_give_a_second_result_beside_the_first(beamline: Beamline, fitted: str) -> None:
+    submitted = submit_fit(beamline.stack.settings, fitted, {"last_frame": 150})
+    assert wait_for_flow_run(beamline.stack.settings, submitted.flow_run_id, timeout_s=120.0).state == "COMPLETED"
+    assert [result["status"] for result in beamline.results(fitted)] == ["complete", "complete"]
+
+
+def test_catching_up_finds_nothing_when_all_is_done(beamline: Beamline, fitted: str) -> None:
+    assert submit_missing_fits(beamline.stack.settings, days=1.0) == []
+    states = beamline.flow_runs(fitted)
+    time.sleep(2.0)
+    assert beamline.flow_runs(fitted) == states
+
+
+def test_a_fit_that_nobody_does_is_caught_up_by_a_worker_and_left_alone_by_the_watcher(beamline: Beamline) -> None:
+    with beamline.frozen("watcher"):
+        uid, _ = beamline.scan()
+
+        def submitted() -> bool:
+            return uid in submit_missing_fits(beamline.stack.settings, days=1.0)
+
+        assert eventually(submitted, 60.0)
+        beamline.wait_for_result(uid)
+    time.sleep(3.0)
+    assert beamline.flow_runs(uid) == ["COMPLETED"]
+    assert len(beamline.results(uid)) == 1

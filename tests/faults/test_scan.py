@@ -1,0 +1,75 @@
+"""A scan goes on undisturbed whatever dies, and all of it is in tiled afterwards, with one result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.faults.conftest import Beamline
+from tests.service.processes import eventually
+
+NOT_WAITING_S = 1.5
+"""Far above what a burst takes to begin and end on a busy machine, far below any time-out of a client: whoever waits
+for a server that is down waits ten seconds at least. (The ratio itself is measured by the benchmark.)"""
+
+When = Callable[[float, Callable[[], Any]], None]
+
+
+def test_all_is_well(beamline: Beamline) -> None:
+    uid, beyond_s = beamline.scan()
+    assert beyond_s < NOT_WAITING_S
+    beamline.wait_for_result(uid)
+    assert beamline.flow_runs(uid) == ["COMPLETED"]
+    assert len(beamline.results(uid)) == 1
+
+
+def test_tiled_is_killed_in_the_middle(beamline: Beamline, when: When) -> None:
+    when(1.0, lambda: beamline.kill("tiled"))
+    uid, beyond_s = beamline.scan()
+    assert beyond_s < NOT_WAITING_S
+    beamline.wait_for_result(uid)
+    assert len(beamline.results(uid)) == 1
+
+
+def test_tiled_is_down_before_the_scan(beamline: Beamline) -> None:
+    beamline.kill("tiled")
+    uid, beyond_s = beamline.scan()
+    assert beyond_s < NOT_WAITING_S
+    beamline.wait_for_result(uid)
+    assert len(beamline.results(uid)) == 1
+
+
+def test_tiled_hangs_during_the_scan(beamline: Beamline) -> None:
+    with beamline.frozen("tiled"):
+        uid, beyond_s = beamline.scan()
+    assert beyond_s < NOT_WAITING_S
+    beamline.wait_for_result(uid)
+    assert len(beamline.results(uid)) == 1
+
+
+def test_prefect_is_killed_and_comes_back(beamline: Beamline) -> None:
+    beamline.kill("prefect")
+    uid, beyond_s = beamline.scan()
+    assert beyond_s < NOT_WAITING_S
+    beamline.wait_for_result(uid)
+    assert len(beamline.results(uid)) == 1
+    assert beamline.flow_runs(uid)[-1] == "COMPLETED"
+
+
+def test_the_watcher_is_killed_during_the_scan(beamline: Beamline, when: When) -> None:
+    when(1.0, lambda: beamline.kill("watcher"))
+    uid, beyond_s = beamline.scan()
+    assert beyond_s < NOT_WAITING_S
+    beamline.wait_for_result(uid)
+    assert [result["status"] for result in beamline.results(uid)] == ["complete"]
+    assert beamline.flow_runs(uid) == ["COMPLETED"]
+
+
+def test_the_watcher_is_killed_while_it_fits(beamline: Beamline) -> None:
+    uid, _ = beamline.scan()
+    assert eventually(lambda: beamline.flow_runs(uid) != [], 60.0)
+    beamline.kill("watcher")
+    beamline.wait_for_result(uid)
+    assert [result["status"] for result in beamline.results(uid)] == ["complete"]
+    states = beamline.flow_runs(uid)
+    assert states in (["COMPLETED"], ["CRASHED", "COMPLETED"])
