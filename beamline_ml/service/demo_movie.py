@@ -58,6 +58,8 @@ class Truth:
 
 def truth_of(movie: Movie, n_observed: int, n_q: int) -> Truth:
     """Noise-free correlation of the movie's trajectory, for the same q rings as the analysis of the run uses."""
+    if movie.intensity is None:
+        raise FramesError("Real frames have no noise-free intensity.", "Only a simulated movie has a truth.")
     qmap = QMap.from_geometry(movie.geometry, movie.counts.shape[1:], n_q=n_q)
     whole = two_time(movie.intensity, qmap, frame_period_s=movie.frame_period_s)
     observed = two_time(movie.intensity[:n_observed], qmap, frame_period_s=movie.frame_period_s)

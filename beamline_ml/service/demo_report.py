@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.table import Table
 from scipy.interpolate import RegularGridInterpolator
 
 from beamline_ml.records import Forecast
+from beamline_ml.results.console import ring_table
+from beamline_ml.results.rings import RingRow, json_number, ring_rows
 from beamline_ml.service.demo_movie import Truth
 
-_INV_ANGSTROM_TO_INV_UM = 1e4
+if TYPE_CHECKING:
+    from beamline_ml.service.demo import Demo
+
 _AGREES_WITHIN_SIGMA = 2.0
-
-
-@dataclass(frozen=True)
-class RingRow:
-    """One q ring of the table; NaN where the fit was refused."""
-
-    q_inv_um: float
-    relaxation_time_s: float
-    relaxation_time_s_err: float
-    contrast: float
-    contrast_err: float
-    stretching: float
-    stretching_err: float
-    refused: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The row with None for what is not known, because JSON has no NaN."""
-        return {name: _json_number(getattr(self, name)) for name in self.__dataclass_fields__}
-
-
-def _json_number(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -67,15 +51,15 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """Plain numbers."""
         fields = {
-            "relaxation_time_z": [_json_number(float(z)) for z in self.relaxation_time_z],
-            "contrast_z": [_json_number(float(z)) for z in self.contrast_z],
-            "stretching_z": [_json_number(float(z)) for z in self.stretching_z],
+            "relaxation_time_z": [json_number(float(z)) for z in self.relaxation_time_z],
+            "contrast_z": [json_number(float(z)) for z in self.contrast_z],
+            "stretching_z": [json_number(float(z)) for z in self.stretching_z],
         }
         numbers = {
-            name: _json_number(getattr(self, name))
+            name: json_number(getattr(self, name))
             for name in ("diffusion_z", "forecast_rmse", "persistence_rmse", "forecast_coverage")
         }
-        return {**fields, **numbers, "share_within_2_sigma": _json_number(self.share_within())}
+        return {**fields, **numbers, "share_within_2_sigma": json_number(self.share_within())}
 
 
 def compare(
@@ -134,32 +118,6 @@ def _persistence(forecast: Forecast, later: NDArray[Any], earlier: NDArray[Any])
     return np.asarray(forecast.c2[:, observed[-1], observed[-1] - lag], dtype=np.float64)
 
 
-def ring_table(rows: list[RingRow]) -> Table:
-    """Per q: relaxation time, contrast, stretching, with errors."""
-    table = Table(title="Relaxation per q ring", title_justify="left")
-    for heading in ("q (1/µm)", "relaxation time (s)", "contrast", "stretching"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        if row.refused is not None:
-            table.add_row(f"{row.q_inv_um:.3g}", f"refused: {row.refused}", "", "")
-            continue
-        table.add_row(
-            f"{row.q_inv_um:.3g}",
-            with_error(row.relaxation_time_s, row.relaxation_time_s_err),
-            with_error(row.contrast, row.contrast_err),
-            with_error(row.stretching, row.stretching_err),
-        )
-    return table
-
-
-def with_error(value: float, error: float) -> str:
-    """``0.123 ± 0.045``: two digits of the error, and as many decimals of the value."""
-    if not (np.isfinite(value) and np.isfinite(error)) or error <= 0:
-        return f"{value:.3g} ± ?"
-    decimals = max(0, 1 - int(np.floor(np.log10(error))))
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
-
-
 def comparison_table(comparison: Comparison) -> Table:
     """The comparison with what the simulation alone knows."""
     table = Table(
@@ -179,3 +137,72 @@ def comparison_table(comparison: Comparison) -> Table:
     )
     table.add_row("within 2 quoted errors", f"{comparison.share_within():.0%} of all values")
     return table
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the demo prints."""
+
+    rows: list[RingRow]
+    numbers: dict[str, Any]
+    """Run, result, headline numbers, times of the hops, picture."""
+    comparison: Comparison | None
+    """None where nobody knows the truth: real frames."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain numbers, None for what is not known."""
+        return {
+            **self.numbers,
+            "rings": [row.as_json() for row in self.rows],
+            "against_truth": None if self.comparison is None else self.comparison.as_json(),
+        }
+
+
+def report_of(demo: Demo) -> Report:
+    """Read the result of a finished demo through tiled, draw it, and hold it against the truth where there is one."""
+    result, burst = demo.result, demo.burst
+    picture = demo.folder / "xpcs.png"
+    result.plot(picture)
+    rows = ring_rows(result.relaxation)
+    return Report(rows, _numbers(demo, result, burst, picture), _against_truth(demo, rows))
+
+
+def _numbers(demo: Demo, result: Any, burst: Any, picture: Path) -> dict[str, Any]:
+    headline = result.headline
+    return {
+        "run_uid": burst.run_uid,
+        "result": result.key,
+        "sample": result.sample_name,
+        "n_frames": burst.n_frames,
+        "scan_time_s": burst.scan_time_s,
+        "ideal_scan_time_s": burst.ideal_time_s,
+        **headline,
+        "scan_end_to_result_s": result.metadata["published_at"] - burst.ended_at,
+        "timings_s": result.metadata["timings_s"],
+        "hops_s": demo.hops_s,
+        "warnings": result.warnings,
+        "picture": str(picture),
+        "tiled_uri": demo.stack.tiled_uri,
+        "prefect_uri": demo.stack.prefect_api_url.removesuffix("/api"),
+    }
+
+
+def _against_truth(demo: Demo, rows: list[RingRow]) -> Comparison | None:
+    truth_file = demo.folder / "movie" / "truth.npz"
+    forecast = demo.result.forecast
+    if not truth_file.exists() or forecast is None:
+        return None
+    model = [demo.result.headline.get(f"model_diffusion_um2_per_s{part}") for part in ("", "_err")]
+    diffusion = None if None in model else (float(model[0]), float(model[1]))
+    return compare(rows, forecast, diffusion, Truth.read(truth_file))
+
+
+def show_report(console: Console, demo: Demo, report: Report) -> None:
+    """Print table, words, comparison and the picture's path."""
+    console.print()
+    console.print(ring_table(report.rows))
+    console.print(demo.result.summary(), markup=False, highlight=False)
+    if report.comparison is not None:
+        console.print()
+        console.print(comparison_table(report.comparison))
+    console.print(f"\nPicture: {report.numbers['picture']}", soft_wrap=True)

@@ -1,0 +1,218 @@
+"""The command line: ``beamline-ml up | watch | demo | fit | show | doctor | export | env``.
+
+Every command takes ``--json`` for machines. Heavy imports happen inside the commands, so that ``--help`` and ``show``
+work where only the client is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from beamline_ml.errors import BeamlineMLError
+
+app = typer.Typer(
+    name="beamline-ml",
+    help="From XPCS speckle frames to fitted, forecast dynamics in tiled.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+complaints = Console(stderr=True)
+
+StateDir = Annotated[
+    Path | None, typer.Option("--state-dir", help="Folder of the embedded stack (databases, frames, logs).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+RunName = Annotated[str, typer.Argument(help="Run: uid, short uid, scan id, or -1 for the last.")]
+
+
+def main() -> None:
+    """Run the command line; refusals become a plain message and exit status 1."""
+    try:
+        app()
+    except BeamlineMLError as refusal:
+        complaints.print(
+            f"[bold red]{type(refusal).__name__}[/]: {refusal.culprit}\n[bold]What to do[/]: {refusal.remedy}"
+        )
+        sys.exit(1)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("beamline_ml"):
+            raise
+        complaints.print(
+            f"This command needs {missing.name}, which is not installed.\n"
+            "[bold]What to do[/]: pip install 'beamline-ml\\[beamline]' (or \\[client] to query and plot results)."
+        )
+        sys.exit(1)
+
+
+def _use_state_dir(state_dir: Path | None) -> None:
+    """Settings of this process and of those it starts come from this stack's folder."""
+    if state_dir is not None:
+        os.environ["BEAMLINE_ML_STATE_DIR"] = str(state_dir.absolute())
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+@app.command()
+def up(state_dir: StateDir = None) -> None:
+    """Bring up tiled, Prefect, a worker and the watcher on this machine, until Ctrl-C."""
+    _use_state_dir(state_dir)
+    from beamline_ml.service.console import Hops, addresses, wait_for_interrupt
+    from beamline_ml.service.up import embedded_stack
+    from beamline_ml.settings import load_settings
+
+    with Hops(console) as hops, embedded_stack(load_settings(), hops.on_step) as stack:
+        console.print(addresses(stack))
+        console.print('Ctrl-C ends it. In another shell: eval "$(beamline-ml env)"', markup=False)
+        wait_for_interrupt()
+
+
+@app.command()
+def watch(state_dir: StateDir = None) -> None:
+    """Fit each XPCS run as soon as it is finished, beside the site's own tiled and Prefect."""
+    _use_state_dir(state_dir)
+    from beamline_ml.service.watcher import watch as watch_runs
+    from beamline_ml.settings import load_settings
+
+    watch_runs(load_settings())
+
+
+@app.command()
+def demo(
+    movie: Annotated[
+        Path | None,
+        typer.Option(
+            help="Real frames to play: an .npz video (frames, frame_period_s, um_per_px) or areaDetector HDF5."
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write what the table shows to this file.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up until Ctrl-C.")] = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Run the whole chain on a simulated beamline and show what comes out."""
+    from beamline_ml.service.console import Hops, addresses, wait_for_interrupt
+    from beamline_ml.service.demo import demo_folder, running_demo, write_report
+    from beamline_ml.service.demo_report import report_of, show_report
+    from beamline_ml.settings import default_state_dir
+
+    folder = demo_folder(state_dir or default_state_dir())
+    with Hops(console) as hops, running_demo(folder, movie, hops.tell) as finished:
+        report = report_of(finished)
+        hops.stop()
+        show_report(console, finished, report)
+        console.print(addresses(finished.stack))
+        if json_file is not None:
+            write_report(json_file, report.as_json())
+        if keep:
+            console.print("The stack stays up until Ctrl-C.")
+            wait_for_interrupt()
+
+
+@app.command()
+def fit(
+    run: RunName,
+    qmap: Annotated[str | None, typer.Option(help="q-map file instead of rings from the run's geometry.")] = None,
+    mask: Annotated[str | None, typer.Option(help="Mask file, nonzero = use.")] = None,
+    first_frame: Annotated[int | None, typer.Option(help="First frame to use.")] = None,
+    last_frame: Annotated[int | None, typer.Option(help="One past the last frame to use.")] = None,
+    n_q: Annotated[int | None, typer.Option(help="Number of q rings.")] = None,
+    normalization: Annotated[str | None, typer.Option(help="plain or static.")] = None,
+    model: Annotated[str | None, typer.Option(help="neural_ode, or none for correlations only.")] = None,
+    here: Annotated[bool, typer.Option("--here", help="In this process, instead of by a worker.")] = False,
+    wait_s: Annotated[float, typer.Option(help="How long to wait for a worker's result; 0 returns at once.")] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Fit a run, also with other settings than the automatic fit: that is another result beside the first."""
+    from beamline_ml.service.fitting import FitRequest, fit_and_report
+    from beamline_ml.settings import load_settings
+
+    chosen = {
+        "qmap": qmap,
+        "mask": mask,
+        "first_frame": first_frame,
+        "last_frame": last_frame,
+        "n_q": n_q,
+        "normalization": normalization,
+        "model": model,
+    }
+    parameters = {name: value for name, value in chosen.items() if value is not None}
+    report = fit_and_report(load_settings(), FitRequest(run, parameters, here, wait_s))
+    _print_json(report) if as_json else console.print_json(data=report)
+
+
+@app.command()
+def show(
+    run: Annotated[str | None, typer.Argument(help="Run (uid, short uid, scan id) or key of a result.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the newest of them to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the results of a run, failed ones with the reason; without a run, the latest results."""
+    from beamline_ml.results.console import as_rows, chosen_results, print_results
+
+    found = chosen_results(run)
+    if as_json:
+        _print_json(as_rows(found))
+    else:
+        print_results(console, found, whole=run is not None)
+    if png is not None:
+        found[0].plot(png)
+        console.print(f"Picture: {png}")
+
+
+@app.command()
+def export(
+    result: Annotated[str, typer.Argument(help="Run or key of a result.")],
+    path: Annotated[Path, typer.Argument(help="NXxpcs file to write (.h5, .nxs).")],
+) -> None:
+    """Write a result as an NXxpcs file."""
+    from beamline_ml.results.console import chosen_results
+
+    console.print(f"Wrote {chosen_results(result)[0].export_nxxpcs(path)}")
+
+
+@app.command()
+def doctor(state_dir: StateDir = None, as_json: Json = False) -> None:
+    """Check ports, disk, versions, services, data roots and GPU, and say what to do about each."""
+    _use_state_dir(state_dir)
+    from beamline_ml.service.console import print_findings
+    from beamline_ml.service.doctor import examine
+    from beamline_ml.settings import load_settings
+
+    findings = examine(load_settings())
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        print_findings(console, findings)
+    if any(finding.status == "fail" for finding in findings):
+        sys.exit(1)
+
+
+@app.command()
+def env(state_dir: StateDir = None) -> None:
+    """Print what a shell exports to talk to the running stack: eval "$(beamline-ml env)"."""
+    _use_state_dir(state_dir)
+    from beamline_ml.service.configuration import client_environment
+    from beamline_ml.service.state import StateDir as Folder
+    from beamline_ml.settings import load_settings
+
+    settings = load_settings()
+    variables = {
+        "BEAMLINE_ML_STATE_DIR": str(settings.state_dir),
+        "PREFECT_API_URL": settings.prefect.api_url,
+        **client_environment(Folder(settings.state_dir)),
+    }
+    for name, value in variables.items():
+        sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
