@@ -77,6 +77,8 @@ def wait_for_flow_run(settings: Settings, flow_run_id: str, timeout_s: float, po
 def fit_here(settings: Settings, run_uid: str, parameters: dict[str, Any] | None = None) -> Any:
     """Run the flow ``xpcs-fit`` in this process and return what it returns; Prefect records it.
 
+    The flow reads its settings from profile and environment itself, so ``settings`` must come from there too.
+
     Raises
     ------
     ServiceError

@@ -28,7 +28,11 @@ def test_asking_again_through_a_worker_changes_nothing(beamline: Beamline, fitte
     assert beamline.results(fitted) == before
 
 
-def test_asking_again_from_python_changes_nothing(beamline: Beamline, fitted: str) -> None:
+def test_asking_again_from_python_changes_nothing(
+    beamline: Beamline, fitted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEAMLINE_ML_STATE_DIR", str(beamline.stack.state.root))
+    monkeypatch.setenv("BEAMLINE_ML_ANALYSIS__MODEL", "none")
     before = beamline.results(fitted)
     fit_here(beamline.stack.settings, fitted)
     assert beamline.results(fitted) == before

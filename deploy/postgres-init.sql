@@ -1,0 +1,3 @@
+CREATE DATABASE tiled_catalog;
+CREATE DATABASE tiled_tables;
+CREATE DATABASE prefect;
