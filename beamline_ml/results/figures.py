@@ -19,7 +19,7 @@ _MOST_CURVES = 5
 _INK = "#222222"
 _MEASURED = "#0072B2"
 _FORECAST = "#D55E00"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -94,7 +94,7 @@ def _draw_map(figure: Figure, axes: Axes, picture: Picture, ring: int) -> None:
     until_s = float(picture.age_s[-1])
     off_diagonal = measured[~np.eye(len(measured), dtype=bool)]
     low, high = np.nanpercentile(off_diagonal, [1, 99.5])
-    image = None
+    image: Any = None
     if picture.forecast is not None:
         image = _mesh(axes, picture.forecast.times_s, picture.forecast.c2[ring], low, high)
     image = _mesh(axes, picture.age_s, measured, low, high) or image

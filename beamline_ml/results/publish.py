@@ -1,0 +1,177 @@
+"""Write a result into tiled so that it is seen whole or not at all, once, whoever else tries the same."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+from tiled.client.container import Container
+from tiled.client.utils import ClientError
+from tiled.queries import Key
+
+from beamline_ml.errors import ResultError
+from beamline_ml.results.content import SPEC, ResultArray, ResultContent, ResultTable
+from beamline_ml.results.writers import ACTIVE, abandoned, this_writer
+
+STALE_S = 60.0
+"""A publication of another machine that adds nothing for so long is taken for dead."""
+
+_POLL_S = 0.2
+_CONCURRENT_WRITES = 4
+_CONFLICT = 409
+_NOT_FOUND = 404
+
+
+def find_complete(results: Container, result_id: str) -> Any | None:
+    """The complete result with this identity, if there is one."""
+    found = _with_status(results, result_id, "complete")
+    return min(found, key=_age_rank) if found else None
+
+
+def publish_result(results: Container, content: ResultContent, stale_s: float = STALE_S) -> Any:
+    """Publish a result and return its client.
+
+    Nothing is marked ``complete`` before all of it is there. Publishing the same identity again returns what is there
+    already; a publication that died half way is removed; of two that race, one stays.
+
+    Parameters
+    ----------
+    results
+        Container ``results/``.
+    content
+        What to publish.
+    stale_s
+        How long another machine's unfinished publication of the same result may stand still before it is removed.
+
+    Raises
+    ------
+    ResultError
+        When tiled does not take it; nothing half-published stays behind then.
+    """
+    existing = _settle(results, content.result_id, stale_s)
+    if existing is not None:
+        return existing
+    token = uuid4().hex
+    with ACTIVE.holding(token):
+        node = _claim(results, content, token)
+        try:
+            _write_all(node, content)
+            node.update_metadata({"status": "complete", "published_at": time.time()}, drop_revision=True)
+        except BaseException as error:
+            _delete(node)
+            if isinstance(error, ClientError):
+                raise ResultError(
+                    f"tiled did not take the result {content.key}: {error}.", "Check its log, then reprocess the run."
+                ) from error
+            raise
+    _delete_failures(results, content)
+    return _keep_one(results, content.result_id)
+
+
+def _with_status(results: Container, result_id: str, status: str) -> list[Any]:
+    return list(results.search(Key("result_id") == result_id).search(Key("status") == status).values())
+
+
+def _age_rank(node: Any) -> tuple[float, str]:
+    return float(node.metadata.get("published_at") or 0.0), str(node.item["id"])
+
+
+def _settle(results: Container, result_id: str, stale_s: float) -> Any | None:
+    """Wait for others that write the same result; remove those that died; return a complete one."""
+    progress: dict[str, tuple[int, float]] = {}
+    while True:
+        complete = find_complete(results, result_id)
+        if complete is not None:
+            return complete
+        waiting = [node for node in _with_status(results, result_id, "writing") if not _removed(node)]
+        for node in waiting:
+            if _stands_still(node, progress, stale_s):
+                _delete(node)
+        if not waiting:
+            return None
+        time.sleep(_POLL_S)
+
+
+def _removed(node: Any) -> bool:
+    if not abandoned(node.metadata.get("writer", {})):
+        return False
+    _delete(node)
+    return True
+
+
+def _stands_still(node: Any, progress: dict[str, tuple[int, float]], stale_s: float) -> bool:
+    try:
+        written = len(list(node))
+    except (ClientError, KeyError):
+        return False
+    token = str(node.metadata.get("writer", {}).get("token"))
+    before, since = progress.get(token, (-1, 0.0))
+    if written != before:
+        progress[token] = (written, time.monotonic())
+        return False
+    return time.monotonic() - since > stale_s
+
+
+def _claim(results: Container, content: ResultContent, token: str) -> Any:
+    """Create the container under the first free of: the plain key, one with the identity, one with the attempt."""
+    metadata = {**content.metadata, "status": "writing", "writer": this_writer(token)}
+    for suffix in ("", f"_{content.result_id[:6]}", f"_{content.result_id[:6]}_{token[:4]}"):
+        try:
+            return results.create_container(key=content.key + suffix, metadata=metadata, specs=[SPEC])
+        except ClientError as error:
+            if error.response.status_code != _CONFLICT:
+                raise ResultError(
+                    f"tiled did not take the result {content.key}: {error}.", "Check that results/ is writable."
+                ) from error
+    raise ResultError(f"No free key for the result {content.key}.", "Look into results/ and remove what is not needed.")
+
+
+def _write_all(node: Any, content: ResultContent) -> None:
+    with ThreadPoolExecutor(_CONCURRENT_WRITES) as pool:
+        writes = [pool.submit(_write_array, node, array) for array in _largest_first(content.arrays)]
+        writes += [pool.submit(_write_table, node, table) for table in content.tables]
+        for write in writes:
+            write.result()
+
+
+def _largest_first(arrays: tuple[ResultArray, ...]) -> list[ResultArray]:
+    return sorted(arrays, key=lambda array: -array.data.nbytes)
+
+
+def _write_array(node: Any, array: ResultArray) -> None:
+    metadata = {"units": array.units, "description": array.description}
+    node.write_array(array.data, key=array.name, dims=list(array.dims), metadata=metadata)
+
+
+def _write_table(node: Any, table: ResultTable) -> None:
+    import pyarrow
+
+    node.write_table(pyarrow.table(table.columns), key=table.name, metadata={"description": table.description})
+
+
+def _keep_one(results: Container, result_id: str) -> Any:
+    """When two publications finished at the same time, both see both here, and both keep the earlier one."""
+    first, *others = sorted(_with_status(results, result_id, "complete"), key=_age_rank)
+    for node in others:
+        _delete(node)
+    return first
+
+
+def _delete_failures(results: Container, content: ResultContent) -> None:
+    request = content.metadata.get("request_id")
+    failed = results.search(Key("scan_uid") == content.metadata["scan_uid"]).search(Key("status") == "failed")
+    for node in failed.values():
+        if request is None or node.metadata.get("request_id") in (None, request):
+            _delete(node)
+
+
+def _delete(node: Any) -> None:
+    try:
+        node.delete(recursive=True, external_only=False)
+    except ClientError as error:
+        if error.response.status_code != _NOT_FOUND:
+            raise ResultError(
+                f"tiled did not remove the unfinished result {node.item['id']}: {error}.", "Remove it by hand."
+            ) from error
