@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from tiled.client import from_uri
 from tiled.client.container import Container
@@ -10,10 +10,10 @@ from tiled.queries import Key
 
 from beamline_ml.acquisition.containers import RUNS_SPEC, open_container
 from beamline_ml.errors import BeamlineMLError
+from beamline_ml.results import publish_failure
 from beamline_ml.settings import Settings
 
 TECHNIQUE = "xpcs"
-FAILURE_SPEC = "AnalysisFailure"
 
 Outcome = Literal["complete", "failed"]
 
@@ -68,29 +68,7 @@ class Catalogue:
         states = {node.metadata.get("status") for node in self.results_of(uid)}
         return "complete" if "complete" in states else "failed" if "failed" in states else None
 
-    def record_failure(self, uid: str, error: BaseException, flow_run_id: str, attempts: int) -> None:
+    def record_failure(self, uid: str, error: BeamlineMLError, flow_run_id: str | None) -> None:
         """Say in ``results/`` that a run will not be analysed, and why, for ``beamline-ml show``."""
-        start = self.raw[uid].metadata["start"] if uid in self.raw else {"uid": uid}
-        key = f"{start.get('scan_id', 0)}_{uid[:8]}_failed"
-        if key not in self.results:
-            metadata = failure_metadata(start, error, flow_run_id, attempts)
-            self.results.create_container(key=key, metadata=metadata, specs=[FAILURE_SPEC])
-
-
-def failure_metadata(start: dict[str, Any], error: BaseException, flow_run_id: str, attempts: int) -> dict[str, Any]:
-    """Searchable description of an analysis that failed."""
-    told = (
-        {"culprit": error.culprit, "remedy": error.remedy}
-        if isinstance(error, BeamlineMLError)
-        else {"culprit": str(error), "remedy": "Read the flow run's log in Prefect."}
-    )
-    return {
-        "scan_uid": start["uid"],
-        "scan_id": start.get("scan_id"),
-        "sample": start.get("sample", {}),
-        "technique": TECHNIQUE,
-        "status": "failed",
-        "error": {"type": type(error).__name__, **told},
-        "flow_run_id": flow_run_id,
-        "attempts": attempts,
-    }
+        start = self.raw[uid].metadata["start"]
+        publish_failure(self.results, start, error, settings={}, flow_run_id=flow_run_id)

@@ -14,8 +14,11 @@ from beamline_ml.settings import Settings
 
 MEDIA_TYPES = {
     "BlueskyRun": {"application/json-seq": "bluesky_tiled_plugins.exporters:json_seq_exporter"},
+    "XPCSFit": {"application/x-nxxpcs": "beamline_ml.results.nxxpcs:serve_nxxpcs"},
 }
-"""Without the exporter, ``run.documents()`` is refused."""
+"""Exporters. Without the first, ``run.documents()`` is refused; the second is the download of a result as a file."""
+
+FILE_EXTENSIONS = {"nxxpcs": "application/x-nxxpcs"}
 
 _OURS_TO_SET = ("PREFECT_", "TILED_", "BEAMLINE_ML_TILED__", "BEAMLINE_ML_PREFECT__")
 
@@ -36,6 +39,7 @@ def write_tiled_config(state: StateDir, settings: Settings) -> Path:
         },
         "streaming_cache": {"uri": "memory"},
         "media_types": MEDIA_TYPES,
+        "file_extensions": FILE_EXTENSIONS,
     }
     path = state.root / "tiled.yml"
     write_private(path, json.dumps(config, indent=2))

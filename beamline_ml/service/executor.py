@@ -116,11 +116,6 @@ def attempt_key(uid: str, number: int) -> str:
     return f"xpcs-fit-{uid}" if number == 1 else f"xpcs-fit-{uid}-{number}"
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether trying again may help: services that are down come back, a run without frames does not."""
-    return isinstance(error, ServiceError) or not isinstance(error, BeamlineMLError)
-
-
 @contextmanager
 def prefect_context(settings: PrefectSettings) -> Iterator[None]:
     """Talk to this Prefect server, without the heartbeat thread that would add a second to each flow run."""

@@ -15,7 +15,7 @@ _USED_BY_FITS = (
     "beamline_ml.dynamics",
     "beamline_ml.documents",
     "beamline_ml.frames",
-    # "beamline_ml.results",
+    "beamline_ml.results",
 )
 
 

@@ -23,7 +23,7 @@ from beamline_ml.acquisition.recovery import recover_documents
 from beamline_ml.errors import BeamlineMLError, ServiceError
 from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.service.doorbell import Doorbell
-from beamline_ml.service.executor import MOST_ATTEMPTS, AutomaticFit, GivenUp, is_passing
+from beamline_ml.service.executor import Attempt, AutomaticFit, GivenUp
 from beamline_ml.service.reaper import VARIABLE
 from beamline_ml.service.state import StateDir, write_private
 from beamline_ml.service.warm import warm_up
@@ -139,15 +139,23 @@ class Watcher:
         try:
             attempt = self._fit.attempt(uid)
         except GivenUp as error:
-            catalogue.record_failure(uid, error, flow_run_id="", attempts=MOST_ATTEMPTS)
+            catalogue.record_failure(uid, error, flow_run_id=None)
         except ServiceError as error:
             _log.warning("run %s has to wait: %s", uid, error)
         else:
-            if attempt is not None and attempt.error is not None and not is_passing(attempt.error):
-                _log.error("run %s cannot be analysed: %s", uid, attempt.error)
-                catalogue.record_failure(uid, attempt.error, attempt.flow_run_id, attempt.number)
+            self._note_refusal(catalogue, uid, attempt)
         finally:
             self._say(None)
+
+    def _note_refusal(self, catalogue: Catalogue, uid: str, attempt: Attempt | None) -> None:
+        """Record why a run cannot be analysed, unless the flow has done so itself."""
+        if attempt is None or attempt.error is None:
+            return
+        _log.error("run %s was not analysed: %r", uid, attempt.error)
+        if isinstance(attempt.error, ServiceError) or catalogue.outcome(uid) is not None:
+            return
+        if isinstance(attempt.error, BeamlineMLError):
+            catalogue.record_failure(uid, attempt.error, attempt.flow_run_id)
 
     def _say(self, run_uid: str | None) -> None:
         """Tell the supervisor and ``doctor`` that this process is ready, and what it is doing."""

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from tiled.config import parse_configs
 
-from beamline_ml.service.configuration import service_environment
+from beamline_ml.service.configuration import FILE_EXTENSIONS, MEDIA_TYPES, service_environment
 from beamline_ml.service.deployments import declared_deployments
 from beamline_ml.service.prefect_api import PrefectApi
 from beamline_ml.settings import Settings, shipped_root
@@ -76,6 +76,9 @@ def test_tiled_accepts_the_production_configuration(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     config = parse_configs(DEPLOY / "tiled.yml")
     assert "${" not in str(config)
+    shipped = yaml.safe_load((DEPLOY / "tiled.yml").read_text())
+    assert shipped["media_types"] == MEDIA_TYPES, "as the embedded stack has them"
+    assert shipped["file_extensions"] == FILE_EXTENSIONS
 
 
 def test_the_example_environment_has_every_variable_and_settings_accept_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +117,7 @@ def test_compose_services_start_programs_that_exist_and_wait_for_services_that_e
 
 def test_no_secret_is_shipped() -> None:
     for path in [*DEPLOY.rglob("*.y*ml"), *UNITS]:
-        assert not re.search(r"(password|api_key|secret)\s*[:=]\s*[\"']?[A-Za-z0-9]{8,}", path.read_text(), re.I), (
-            path
-        )
+        assert not re.search(r"(password|api_key|secret)\s*[:=]\s*[\"']?[A-Za-z0-9]{8,}", path.read_text(), re.I), path
 
 
 def test_chart_values_cover_what_the_templates_use() -> None:

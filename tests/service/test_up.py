@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from beamline_ml.errors import ServiceError
+from beamline_ml.service.configuration import client_environment
 from beamline_ml.service.deployments import declared_deployments
 from beamline_ml.service.prefect_api import PrefectApi
 from beamline_ml.service.reaper import marked
@@ -63,6 +64,13 @@ def test_a_worker_and_all_declared_deployments_are_there(stack: Any) -> None:
         for entry in declared_deployments(shipped_root()):
             flow = entry["entrypoint"].split(":")[1].replace("_", "-")
             assert api.deployment_id(f"{flow}/{entry['name']}")
+
+
+def test_databroker_finds_the_beamline_by_name(stack: Any) -> None:
+    code = "import databroker; c = databroker.catalog['beamline']; print(sorted(c), type(c['raw']).__name__)"
+    environment = {**os.environ, **client_environment(stack.state)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['raw', 'results'] CatalogOfBlueskyRuns"
 
 
 def test_a_second_stack_in_the_same_directory_is_refused(stack: Any) -> None:

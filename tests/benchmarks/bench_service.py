@@ -1,0 +1,201 @@
+"""The chain's hops, measured on a real stack: ``python -m tests.benchmarks.bench_service``.
+
+One burst after the other on a stack of its own. Every time is that of the machine's wall clock; hops are taken from
+the clocks of those who did them (RunEngine, tiled, Prefect), which share one machine here.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from beamline_ml.acquisition.burst import Burst, read_burst, start_burst
+from beamline_ml.errors import ServiceError
+from beamline_ml.frames.movie import write_movie
+from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.service.stack import Stack
+from beamline_ml.service.trigger import submit_fit
+from beamline_ml.service.up import embedded_stack
+from beamline_ml.settings import load_settings
+from beamline_ml.simulation import MovieRecipe, simulate_movie
+
+Row = dict[str, Any]
+
+N_BURSTS = 3
+N_FRAMES = 400
+PATIENCE_S = 300.0
+FIT_TASK = "fit_dynamics"
+"""Task whose time is the fit itself, not the chain's."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When what happened with one run, in s since the RunEngine returned."""
+
+    burst: Burst
+    stop_in_tiled_s: float
+    flow_created_s: float
+    flow_begun_s: float
+    flow_ended_s: float
+    readable_s: float
+    tasks_s: dict[str, float]
+    """How long each of the flow's tasks took."""
+
+    @property
+    def beyond_fit_s(self) -> float:
+        """From the end of the scan to the readable result, without the time of the fit itself."""
+        return self.readable_s - sum(took for name, took in self.tasks_s.items() if name.startswith(FIT_TASK))
+
+
+def make_movie(path: Path) -> Path:
+    """Simulated movie of ``N_FRAMES`` frames."""
+    recipe = MovieRecipe(n_observed=N_FRAMES, n_future=1)
+    movie = simulate_movie(recipe, seed=0)
+    write_movie(path, movie.counts[:N_FRAMES], movie.geometry, movie.frame_period_s, movie.exposure_s, movie.sample)
+    return path
+
+
+def measure(stack: Stack, movie: Path) -> Timeline:
+    """Take one burst and follow it to its readable result."""
+    process = start_burst(stack.settings, movie=movie)
+    with closing(Catalogue(stack.settings)) as catalogue:
+        before = set(catalogue.raw)
+        uid = _wait(lambda: next(iter(set(catalogue.raw) - before), None))
+        stop_at = _wait(lambda: time.time() if catalogue.raw[uid].metadata.get("stop") else None)
+        readable_at = _wait(lambda: time.time() if _is_readable(catalogue, uid) else None)
+    burst = read_burst(process)
+    run, tasks = _flow_run(stack, f"scan:{uid}")
+    since = burst.ended_at
+    return Timeline(
+        burst=burst,
+        stop_in_tiled_s=stop_at - since,
+        flow_created_s=_seconds(run["created"]) - since,
+        flow_begun_s=_seconds(run["start_time"]) - since,
+        flow_ended_s=_seconds(run["end_time"]) - since,
+        readable_s=readable_at - since,
+        tasks_s={task["name"]: task["total_run_time"] for task in tasks},
+    )
+
+
+def through_worker_s(stack: Stack, uid: str) -> float:
+    """From ``prefect deployment run`` (other settings, so that there is something to do) to the second result."""
+    with closing(Catalogue(stack.settings)) as catalogue:
+        before = len(_complete(catalogue, uid))
+        began = time.monotonic()
+        submit_fit(stack.settings, uid, {"last_frame": N_FRAMES - 50})
+        _wait(lambda: len(_complete(catalogue, uid)) > before or None)
+        return time.monotonic() - began
+
+
+def _complete(catalogue: Catalogue, uid: str) -> list[Any]:
+    return [node for node in catalogue.results_of(uid) if node.metadata["status"] == "complete"]
+
+
+def _is_readable(catalogue: Catalogue, uid: str) -> bool:
+    return any(len(list(node)) > 0 for node in _complete(catalogue, uid))
+
+
+def _wait(check: Any, timeout_s: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while (value := check()) is None:
+        if time.monotonic() > deadline:
+            raise ServiceError(f"The benchmark waited {timeout_s:.0f} s in vain.", "Read the stack's logs.")
+        time.sleep(0.02)
+    return value
+
+
+def _flow_run(stack: Stack, tag: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The completed flow run with a tag, and its task runs."""
+
+    def completed() -> dict[str, Any] | None:
+        runs = httpx.post(f"{stack.prefect_api_url}/flow_runs/filter", json={"flow_runs": {"tags": {"all_": [tag]}}})
+        return next((run for run in runs.json() if run["state_type"] == "COMPLETED"), None)
+
+    run = _wait(completed, 30.0)
+    query = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    return run, httpx.post(f"{stack.prefect_api_url}/task_runs/filter", json=query).json()
+
+
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def rows() -> list[Row]:
+    """Benchmark rows of the service."""
+    with tempfile.TemporaryDirectory() as folder, _stack(Path(folder)) as (stack, up_s):
+        movie = make_movie(Path(folder) / "movie.h5")
+        timelines = [measure(stack, movie) for _ in range(N_BURSTS)]
+        worker_s = through_worker_s(stack, timelines[0].burst.run_uid)
+    return [
+        _row("scan_time_ratio", _median(t.burst.scan_time_s / t.burst.ideal_time_s for t in timelines), "", 1.0),
+        _row("scan_end_to_result_s", _median(t.beyond_fit_s for t in timelines), "s", 6.0),
+        _row("scan_end_to_first_result_s", timelines[0].beyond_fit_s, "s", 6.0),
+        *(_row(f"hop_{name}", _median(hop(t) for t in timelines), "s") for name, hop in HOPS.items()),
+        *_task_rows(timelines),
+        _row("submit_to_result_through_worker_s", worker_s, "s", 15.0),
+        _row("stack_up_s", up_s, "s"),
+    ]
+
+
+HOPS = {
+    "scan_end_to_stop_in_tiled_s": lambda t: t.stop_in_tiled_s,
+    "stop_in_tiled_to_flow_created_s": lambda t: t.flow_created_s - t.stop_in_tiled_s,
+    "flow_created_to_body_s": lambda t: t.flow_begun_s - t.flow_created_s,
+    "flow_body_s": lambda t: t.flow_ended_s - t.flow_begun_s,
+    "scan_end_to_readable_s": lambda t: t.readable_s,
+}
+
+
+def _task_rows(timelines: list[Timeline]) -> list[Row]:
+    names = {name.rsplit("-", 1)[0] for t in timelines for name in t.tasks_s}
+    return [
+        _row(
+            f"task_{name}_s",
+            _median(sum(took for task, took in t.tasks_s.items() if task.startswith(name)) for t in timelines),
+            "s",
+        )
+        for name in sorted(names)
+    ]
+
+
+def _median(values: Any) -> float:
+    return float(statistics.median(list(values)))
+
+
+def _row(name: str, value: float, unit: str, reference_value: float | None = None) -> Row:
+    return {
+        "name": name,
+        "value": round(value, 4),
+        "unit": unit,
+        "reference": "limit" if reference_value is not None else None,
+        "reference_value": reference_value,
+        "ratio": None if reference_value is None else round(value / reference_value, 4),
+        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+@contextmanager
+def _stack(folder: Path) -> Iterator[tuple[Stack, float]]:
+    import os
+
+    os.environ["BEAMLINE_ML_STATE_DIR"] = str(folder / "state")
+    began = time.monotonic()
+    with embedded_stack(load_settings()) as stack:
+        yield stack, time.monotonic() - began
+
+
+if __name__ == "__main__":
+    json.dump(rows(), sys.stdout, indent=1)
