@@ -204,15 +204,18 @@ def doctor(state_dir: StateDir = None, as_json: Json = False) -> None:
 def env(state_dir: StateDir = None) -> None:
     """Print what a shell exports to talk to the running stack: eval "$(beamline-ml env)"."""
     _use_state_dir(state_dir)
-    from beamline_ml.service.configuration import client_environment
-    from beamline_ml.service.state import StateDir as Folder
+    from beamline_ml.service.configuration import shell_environment
     from beamline_ml.settings import load_settings
 
-    settings = load_settings()
-    variables = {
-        "BEAMLINE_ML_STATE_DIR": str(settings.state_dir),
-        "PREFECT_API_URL": settings.prefect.api_url,
-        **client_environment(Folder(settings.state_dir)),
-    }
-    for name, value in variables.items():
+    for name, value in shell_environment(load_settings()).items():
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+
+
+@app.command(name="new-profile")
+def new_profile(folder: Annotated[Path, typer.Argument(help="Folder to make, named like the beamline.")]) -> None:
+    """Copy the profile template, with the three or four values to set marked in it."""
+    from beamline_ml.settings import copy_template
+
+    for path in copy_template(folder):
+        console.print(str(path), soft_wrap=True)
+    console.print("Set the values marked SET, then: beamline-ml doctor", markup=False)

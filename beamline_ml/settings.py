@@ -9,6 +9,7 @@ with the ports and key it chose; ``BEAMLINE_ML_STATE_DIR`` (or the default) is w
 from __future__ import annotations
 
 import os
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -206,6 +207,20 @@ def profile_dir(profile: str) -> Path:
             return candidate.resolve()
     known = sorted(p.name for p in (shipped_root() / "profiles").iterdir() if p.is_dir())
     raise SettingsError(f"There is no profile {profile!r}.", f"Use one of {known} or the path of a profile folder.")
+
+
+def copy_template(folder: Path) -> list[Path]:
+    """Copy the profile template to a new folder and return the files made.
+
+    Raises
+    ------
+    SettingsError
+        When the folder exists already: nothing is overwritten.
+    """
+    if folder.exists():
+        raise SettingsError(f"{folder} exists already.", "Name a new folder, or edit that one.")
+    shutil.copytree(shipped_root() / "profiles" / "template", folder)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def load_settings(**overrides: Any) -> Settings:

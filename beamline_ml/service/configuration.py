@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from beamline_ml.errors import ServiceError
 from beamline_ml.service.reaper import VARIABLE
 from beamline_ml.service.state import StateDir, write_private
 from beamline_ml.settings import Settings
@@ -70,6 +71,24 @@ def write_tiled_profile(state: StateDir, tiled_uri: str) -> None:
 def client_environment(state: StateDir) -> dict[str, str]:
     """What a shell exports to use ``databroker.catalog["beamline"]`` and tiled's ``from_profile("beamline")``."""
     return {"TILED_PROFILES": str(state.tiled_profiles), "TILED_API_KEY": state.api_key()}
+
+
+def shell_environment(settings: Settings) -> dict[str, str]:
+    """What a shell exports so that ``prefect``, tiled, databroker and ``beamline-ml`` talk to this running stack.
+
+    Raises
+    ------
+    ServiceError
+        When no stack runs in the state directory.
+    """
+    state = StateDir(settings.state_dir)
+    if not state.settings_file.exists():
+        raise ServiceError(f"No stack runs in {state.root}.", "Start one with beamline-ml up, or name its --state-dir.")
+    return {
+        "BEAMLINE_ML_STATE_DIR": str(state.root),
+        "PREFECT_API_URL": settings.prefect.api_url,
+        **client_environment(state),
+    }
 
 
 def service_environment(
