@@ -9,6 +9,7 @@ import numpy as np
 from beamline_ml.records import Float64Array, IntArray
 
 MAX_CORRECTION = 30.0
+MIN_BLOCKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,37 @@ class LagSeries:
         return np.where(rest > 0, (above.sum() - above) / np.where(rest > 0, rest, 1.0), self.ratio)
 
 
+def standard_error(replicates: Float64Array) -> Float64Array:
+    """Jackknife standard error over the first axis, (n_blocks, ...)."""
+    n = replicates.shape[0]
+    return np.sqrt((n - 1) / n * ((replicates - replicates.mean(axis=0)) ** 2).sum(axis=0))
+
+
+def embedded(leave_one_out: Float64Array, n_blocks: int) -> Float64Array:
+    """(n_blocks,) deviations with the standard error of the (m,) leave-one-out values, m <= n_blocks, 0 elsewhere."""
+    m = leave_one_out.size
+    centred = (leave_one_out - leave_one_out.mean()) * np.sqrt((m - 1) / m * n_blocks / (n_blocks - 1))
+    result = np.zeros(n_blocks)
+    result[np.arange(m) * n_blocks // m] = centred
+    return result
+
+
 def correlated_share(field: Float64Array, lag: int, contrast: float, n_pairs: int) -> Float64Array:
     """(n_pairs,) autocovariance at shift k of the speckle noise in the pairs (t, t + lag), 1 at k = 0.
 
-    Wick's theorem for Gaussian fields with correlation ``field`` (f(0) = 1, f(1), ...): pairings f(k)^4 and
-    f(k + lag)^2 f(k - lag)^2, and the three 4-cycles, which carry one more power of the contrast.
+    For Gaussian fields with correlation ``field`` (f(0) = 1, f(1), ...) and contrast b, the noise of a normalised pair
+    is dI dI' - b f(lag)^2 (dI + dI') with dI the relative intensity fluctuation: the second part is what dividing by
+    the frames' means takes away. Wick's theorem gives its autocovariance: the pairings
+    f(k)^4 + f(k+lag)^2 f(k-lag)^2, and with one more power of b the 4-cycles, minus the 3-cycles, plus the pairs.
     """
     k = np.arange(n_pairs)
     last = field.size - 1
-    f_k = field[np.minimum(k, last)]
+    here, at_lag = field[np.minimum(k, last)], field[min(lag, last)]
     plus, minus = field[np.minimum(k + lag, last)], field[np.minimum(np.abs(k - lag), last)]
-    f_lag = field[min(lag, last)]
-    cycles = f_lag**2 * plus * minus + f_lag**2 * f_k**2 + f_k**2 * plus * minus
-    covariance = f_k**4 + plus**2 * minus**2 + 2 * contrast * cycles
+    four = 2 * (at_lag**2 * plus * minus + at_lag**2 * here**2 + here**2 * plus * minus)
+    three = 4 * at_lag**3 * here * (plus + minus)
+    two = at_lag**4 * (2 * here**2 + plus**2 + minus**2)
+    covariance = here**4 + plus**2 * minus**2 + contrast * (four - three + two)
     return covariance / covariance[0]
 
 
@@ -69,13 +88,15 @@ def block_correction(shares: Float64Array, n_blocks: int, variance: float, white
         w^2, variance of one pair by counting statistics.
     """
     n = shares.size
+    if n_blocks < MIN_BLOCKS or not variance > 0:
+        return 1.0
     length = max(1, n // n_blocks)
     s_block, s_all = _summed(shares, length), _summed(shares, n)
     spread = (s_block / length - s_all / n) / (n_blocks - 1)
     white_part = white * (1 / length - 1 / n) / (n_blocks - 1)
     speckle = max(0.0, variance - white_part) / max(spread, s_block / length / MAX_CORRECTION / n_blocks)
     true = max(speckle * s_all / n + white / n, 0.0)
-    return float(np.clip(true / variance, 0.5, MAX_CORRECTION)) if variance > 0 else 1.0
+    return float(np.clip(true / variance, 0.5, MAX_CORRECTION))
 
 
 def _summed(shares: Float64Array, length: int) -> float:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from beamline_ml.correlation.gather import PixelOrder
-from beamline_ml.correlation.jackknife import block_correction, correlated_share, field_correlation
+from beamline_ml.correlation.jackknife import (
+    MIN_BLOCKS,
+    block_correction,
+    correlated_share,
+    embedded,
+    field_correlation,
+    standard_error,
+)
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import G2, BoolArray, Float64Array, IntArray
@@ -85,7 +92,7 @@ def read_out_levels(
     """
     if definition not in DEFINITIONS:
         raise CorrelationError(f"The definition {definition!r} is unknown.", f"Choose one of {DEFINITIONS}.")
-    delays, curves, replicates, whites = [], [], [], []
+    delays, curves, deviations, whites = [], [], [], []
     for k, (level, level_lags) in enumerate(zip(levels, lags, strict=True)):
         for j, lag in enumerate(level_lags.tolist()):
             pairs = _pairs(level, j, lag, order, qmap.n_q)
@@ -94,15 +101,14 @@ def read_out_levels(
             value, spread = _blocks(pairs, definition)
             delays.append(lag << k)
             curves.append(value)
-            replicates.append(spread)
+            deviations.append(spread)
             whites.append((k, pairs))
     if not delays:
         raise CorrelationError("No pair of frames is usable.", "Correlation needs at least two frames without a hole.")
     delay = np.array(delays, np.int64)
     g2 = np.stack(curves, axis=1)
-    stretched = _stretched(delay, g2, np.stack(replicates, axis=2), whites)
-    n = stretched.shape[0]
-    error = np.sqrt((n - 1) / n * ((stretched - stretched.mean(axis=0)) ** 2).sum(axis=0))
+    stretched = _stretched(delay, g2, np.stack(deviations, axis=2), whites)
+    error = standard_error(stretched)
     delay_s = delay.astype(np.float64) * frame_period_s
     return G2(delay_s, delay, g2, error, qmap.q_inv_angstrom, definition, "block_jackknife", stretched)
 
@@ -120,32 +126,33 @@ def _pairs(level: LevelSums, j: int, lag: int, order: PixelOrder, n_q: int) -> _
 
 
 def _blocks(pairs: _Pairs, definition: str) -> tuple[Float64Array, Float64Array]:
-    """g2 (n_q,) and g2 without each block of time (N_BLOCKS, n_q); NaN replicates when pairs are too few."""
+    """g2 (n_q,) and its leave-one-block-out deviations (N_BLOCKS, n_q); NaN when there are fewer than three pairs."""
     n = pairs.product.shape[0]
     value = pairs.g2(definition, np.ones((1, n)))[0]
-    if n < N_BLOCKS:
+    m = min(n, N_BLOCKS)
+    if m < MIN_BLOCKS:
         return value, np.full((N_BLOCKS, pairs.n_q), np.nan)
-    block = np.arange(n) * N_BLOCKS // n
-    return value, pairs.g2(definition, (block[None] != np.arange(N_BLOCKS)[:, None]).astype(np.float64))
+    block = np.arange(n) * m // n
+    left_out = pairs.g2(definition, (block[None] != np.arange(m)[:, None]).astype(np.float64))
+    return value, np.stack([embedded(column, N_BLOCKS) for column in left_out.T], axis=1)
 
 
 def _stretched(
-    delay: IntArray, g2: Float64Array, replicates: Float64Array, whites: list[tuple[int, _Pairs]]
+    delay: IntArray, g2: Float64Array, deviations: Float64Array, whites: list[tuple[int, _Pairs]]
 ) -> Float64Array:
     """Replicates spread to the true standard error (see ``jackknife.block_correction``)."""
-    result = np.array(replicates)
+    result = np.empty_like(deviations)
     longest = int(delay.max()) + 1
     for q in range(g2.shape[0]):
         field, contrast = field_correlation(delay, g2[q], 2 * longest)
         for t, (k, pairs) in enumerate(whites):
-            deviation = replicates[:, q, t] - g2[q, t]
-            variance = (N_BLOCKS - 1) / N_BLOCKS * float(((deviation - deviation.mean()) ** 2).sum())
-            if not np.isfinite(variance):
-                continue
+            variance = float(standard_error(deviations[:, q, t]) ** 2)
+            n_pairs = pairs.product.shape[0]
             mine = pairs.owner == q
             n_pixels = float(pairs.n_pixels[mine].sum())
             mean = float(pairs.earlier[:, mine].sum()) / pairs.earlier.shape[0] / n_pixels
             white = (1 + 2 * mean) / (n_pixels * mean**2) if mean > 0 else 0.0
-            shares = correlated_share(field[:: 1 << k], int(delay[t]) >> k, contrast, pairs.product.shape[0])
-            result[:, q, t] = g2[q, t] + deviation * np.sqrt(block_correction(shares, N_BLOCKS, variance, white))
+            shares = correlated_share(field[:: 1 << k], int(delay[t]) >> k, contrast, n_pairs)
+            factor = block_correction(shares, min(n_pairs, N_BLOCKS), variance, white)
+            result[:, q, t] = g2[q, t] + deviations[:, q, t] * np.sqrt(factor)
     return result

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from beamline_ml.correlation.jackknife import LagSeries, block_correction, correlated_share, field_correlation
+from beamline_ml.correlation.jackknife import (
+    MIN_BLOCKS,
+    LagSeries,
+    block_correction,
+    correlated_share,
+    embedded,
+    field_correlation,
+    standard_error,
+)
 from beamline_ml.correlation.lags import quasi_logarithmic
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import G2, Float64Array, IntArray, TwoTime
 
 DEFAULT_BLOCKS = 16
-MIN_BLOCKS = 4
 
 
 def g2_from_two_time(
@@ -51,7 +58,7 @@ def g2_from_two_time(
     n = len(range(two_time.c2.shape[1])[span])
     lags = _lags(n, delay_frames)
     n_q = two_time.c2.shape[0]
-    replicates = np.full((max(MIN_BLOCKS, n_blocks), n_q, lags.size), np.nan)
+    replicates = np.full((max(2 * MIN_BLOCKS, n_blocks), n_q, lags.size), np.nan)
     values = np.full((n_q, lags.size), np.nan)
     for q in range(n_q):
         c2 = two_time.c2[q, span, span].astype(np.float64)
@@ -61,7 +68,7 @@ def g2_from_two_time(
         delay_s=lags.astype(np.float64) * two_time.frame_period_s,
         delay_frames=lags,
         g2=values,
-        g2_err=_standard_error(replicates),
+        g2_err=standard_error(replicates),
         q_inv_angstrom=two_time.q_inv_angstrom,
         definition=definition,
         error_method="block_jackknife",
@@ -91,13 +98,15 @@ def _one_bin(
     brightness = float(np.nanmean(mean))
     white = (1 + 2 * brightness) / (n_pixels * brightness**2) if brightness > 0 else 0.0
     for k, one in enumerate(series):
-        if one.numerator.size < n_blocks:
+        n_pairs = one.numerator.size
+        m = min(n_blocks, n_pairs)
+        if m < MIN_BLOCKS:
             replicates[:, k] = np.nan
             continue
-        deviation = one.leave_one_out(n_blocks) - g2[k]
-        variance = (n_blocks - 1) / n_blocks * float(((deviation - deviation.mean()) ** 2).sum())
-        shares = correlated_share(field, int(lags[k]), contrast, one.numerator.size)
-        replicates[:, k] += deviation * np.sqrt(block_correction(shares, n_blocks, variance, white))
+        deviation = embedded(one.leave_one_out(m), n_blocks)
+        variance = float(standard_error(deviation) ** 2)
+        shares = correlated_share(field, int(lags[k]), contrast, n_pairs)
+        replicates[:, k] += deviation * np.sqrt(block_correction(shares, m, variance, white))
     return g2, replicates
 
 
@@ -107,9 +116,3 @@ def _series(c2: Float64Array, mean: Float64Array, lag: int, definition: str) -> 
     weight = mean[:-lag] * mean[lag:] if definition == "ratio_of_sums" else np.ones(values.size)
     weight = np.where(usable, weight, 0.0)
     return LagSeries(np.where(usable, values, 0.0) * weight, weight)
-
-
-def _standard_error(replicates: Float64Array) -> Float64Array:
-    n = replicates.shape[0]
-    spread = replicates - replicates.mean(axis=0)
-    return np.sqrt((n - 1) / n * (spread**2).sum(axis=0))

@@ -41,8 +41,8 @@ def diffusion_with_transit(q_inv_um: Float64Array, rate_per_s: Float64Array, err
     -------
     Transit or None
         None when fewer than four neighbouring bins lie on a line with a positive slope and an offset between zero and
-        half of the highest rate, better than on any power law q^n (both have two parameters). The error of D covers the scatter about the line (with a floor of 4 % a bin) and half
-        of what leaving the offset out would change.
+        half of the highest rate, better than on any power law q^n (both have two parameters). The error of D covers the
+        scatter about the line (with a floor of 4 % a bin) and half of what leaving the offset out would change.
     """
     sigma = np.hypot(error, RATE_FLOOR * rate_per_s)
     for n_bins in range(q_inv_um.size, MIN_BINS - 1, -1):
@@ -68,7 +68,8 @@ def _line(
     chi2 = float((((offset + slope * q2 - rate) * weight) ** 2).sum()) / (q2.size - 2)
     offset_err, slope_err = np.sqrt(np.diagonal(covariance))
     plausible = -2 * offset_err < offset < 0.5 * rate.max()
-    if chi2 > min(MAX_REDUCED_CHI2, _power_law_chi2(q2, rate, weight)) or slope < MIN_SIGNIFICANCE * slope_err or not plausible:
+    limit = min(MAX_REDUCED_CHI2, _power_law_chi2(q2, rate, weight))
+    if chi2 > limit or slope < MIN_SIGNIFICANCE * slope_err or not plausible:
         return chi2, None
     without_offset = float((weight**2 * rate * q2).sum() / (weight**2 * q2**2).sum())
     scatter = slope_err * np.sqrt(max(1.0, chi2))

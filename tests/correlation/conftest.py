@@ -1,0 +1,5 @@
+"""Correlation tests run on one thread."""
+
+import torch
+
+torch.set_num_threads(1)
