@@ -55,6 +55,10 @@ class AutomaticFit:
         self._flow = flow
         self._api = PrefectApi(settings)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._api.close()
+
     def attempt(self, uid: str) -> Attempt | None:
         """Make one attempt at a scan's fit; None when a worker is at it.
 
@@ -68,13 +72,8 @@ class AutomaticFit:
         earlier = self._api.flow_runs(AUTOMATIC, scan_tag(uid))
         if not all(self._is_over(run) for run in earlier):
             return None
+        self._require_hope(earlier, uid)
         number = len(earlier) + 1
-        if number > MOST_ATTEMPTS:
-            last = earlier[-1]
-            raise GivenUp(
-                f"{len(earlier)} attempts to fit this run failed, the last one with: {last.state} {last.message}.",
-                f"Read its log ({self._api.page(last.id)}), then ask again with beamline-ml fit {uid[:8]}.",
-            )
         run = self._api.create_flow_run(
             self._settings.deployment,
             {"run_uid": uid},
@@ -84,6 +83,30 @@ class AutomaticFit:
         )
         _log.info("fitting run %s as %s", uid, run.name)
         return Attempt(run.id, number, self._execute(run.id, uid))
+
+    def bury_orphans(self) -> None:
+        """Mark the flow runs that a watcher was executing when it died; call it once, before the first attempt.
+
+        Raises
+        ------
+        ServiceError
+            When Prefect does not answer.
+        """
+        for run in self._api.flow_runs(EXECUTED_BY_WATCHER, states=("PENDING", "RUNNING", "CANCELLING")):
+            self._is_over(run)
+
+    def _require_hope(self, earlier: list[FlowRunInfo], uid: str) -> None:
+        if not earlier:
+            return
+        last = earlier[-1]
+        again = f"Read its log ({self._api.page(last.id)}), then ask again with beamline-ml fit {uid[:8]}."
+        if last.state == "CANCELLED":
+            raise GivenUp("The fit of this run was cancelled in Prefect.", again)
+        if len(earlier) >= MOST_ATTEMPTS:
+            raise GivenUp(
+                f"{len(earlier)} attempts to fit this run failed, the last one with: {last.state} {last.message}.",
+                again,
+            )
 
     def _is_over(self, run: FlowRunInfo) -> bool:
         if run.is_over:

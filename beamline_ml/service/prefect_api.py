@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import stamina
 
 from beamline_ml.errors import ServiceError
 from beamline_ml.settings import PrefectSettings
@@ -77,9 +78,12 @@ class PrefectApi:
         """One flow run."""
         return _info(self._call("GET", f"/flow_runs/{flow_run_id}"))
 
-    def flow_runs(self, *tags: str) -> list[FlowRunInfo]:
-        """Flow runs that carry all the tags, oldest first (at most 200)."""
-        body = {"flow_runs": {"tags": {"all_": list(tags)}}, "sort": "START_TIME_ASC"}
+    def flow_runs(self, *tags: str, states: tuple[str, ...] = ()) -> list[FlowRunInfo]:
+        """Flow runs that carry all the tags and are in one of the states (default: any), oldest first, at most 200."""
+        wanted: dict[str, Any] = {"tags": {"all_": list(tags)}}
+        if states:
+            wanted["state"] = {"type": {"any_": list(states)}}
+        body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"}
         return [_info(run) for run in self._call("POST", "/flow_runs/filter", body)]
 
     def set_state(self, flow_run_id: str, state: str, message: str) -> None:
@@ -94,8 +98,10 @@ class PrefectApi:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
-            response = self._http.request(method, path, json=body)
-            response.raise_for_status()
+            for attempt in stamina.retry_context(on=_is_busy, attempts=5, timeout=10.0, wait_initial=0.2):
+                with attempt:
+                    response = self._http.request(method, path, json=body)
+                    response.raise_for_status()
         except httpx.HTTPStatusError as error:
             raise ServiceError(
                 f"Prefect at {self.settings.api_url} refused {method} {path}: {error.response.status_code} "
@@ -107,7 +113,12 @@ class PrefectApi:
                 f"Prefect at {self.settings.api_url} does not answer ({error or type(error).__name__}).",
                 "Start it with beamline-ml up, or correct prefect.api_url.",
             ) from error
-        return response.json()
+        return response.json() if response.content else None
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether the server is there and asks to be asked again: its database was locked for a moment."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {429, 502, 503, 504}
 
 
 def _info(run: dict[str, Any]) -> FlowRunInfo:

@@ -133,6 +133,8 @@ class Stack:
         if (record := self.state.read_record()) is not None:
             reaper.end_marked(record.token, grace_s=1.0)
         self.state.watcher_file.unlink(missing_ok=True)
+        for log in self.state.logs.glob("*.log"):
+            log.replace(log.with_suffix(".log.before"))
         self._reservations = [reserve_port(TILED_PORT), reserve_port(PREFECT_PORT)]
 
     async def _start(self) -> None:

@@ -66,6 +66,7 @@ class Watcher:
         self._fit = fit
         self._doorbell = Doorbell()
         self._catalogue: Catalogue | None = None
+        self._orphans_buried = False
         self._settled: set[str] = set()
         self._retries: dict[str, _Retry] = {}
         self._looked_at = self._looked_far_at = -LOOK_FAR_EVERY_S
@@ -80,6 +81,7 @@ class Watcher:
         try:
             catalogue = self._connected()
             self._recover()
+            self._bury_orphans()
             for uid in [*rung, *self._found(catalogue)]:
                 self._handle(catalogue, uid)
         except (ServiceError, httpx.HTTPError) as error:
@@ -133,6 +135,12 @@ class Watcher:
         else:
             wait_s = min(2 * retry.wait_s, _LONGEST_RETRY_S) if retry else _FIRST_RETRY_S
             self._retries[uid] = _Retry(time.monotonic() + wait_s, wait_s)
+
+    def _bury_orphans(self) -> None:
+        """Once: what an earlier watcher was executing when it died is not shown as running for ever."""
+        if not self._orphans_buried:
+            self._fit.bury_orphans()
+            self._orphans_buried = True
 
     def _try(self, catalogue: Catalogue, uid: str) -> None:
         self._say(uid)

@@ -15,7 +15,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def eventually(check: Callable[[], bool], timeout_s: float = 30.0) -> bool:
+def eventually(check: Callable[[], bool], timeout_s: float = 90.0) -> bool:
     """Whether a check comes true in time."""
     deadline = time.monotonic() + timeout_s
     while not check():
