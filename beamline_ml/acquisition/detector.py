@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ophyd_async.core import (
@@ -68,7 +69,17 @@ def movie_header(path: Path | None) -> MovieHeader:
     FileMissing, FramesError
         When there is no such file, or it holds no frames.
     """
-    with _open(path) as movie:
+    if path is None or not path.is_file():
+        _open(path)  # says what is wrong
+    assert path is not None
+    status = path.stat()
+    return _read_header(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_header(path: Path, modified_ns: int, size_bytes: int) -> MovieHeader:
+    """Header of a movie as it was at that time; a plan asks for it again with each burst."""
+    with open_movie(path) as movie:
         return MovieHeader(
             geometry=movie.geometry,
             n_frames=movie.n_frames,
@@ -102,7 +113,7 @@ class _Source:
         return movie
 
     def open_file(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
-        """Create the frame file of a burst and read the first frames ahead."""
+        """Create the frame file of a burst."""
         assert self.movie is not None
 
         def tell(n_written: int) -> None:

@@ -76,8 +76,6 @@ class Playback:
         self._block = frames_per_flush(movie.frame_period_s)
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="playback")
-        # Read before the burst begins, so that the first block is ready when it is due.
-        self._ahead = self._read(0)
 
     def start(self) -> Future[None]:
         """Begin to play; the future ends with the last frame written and the file closed, or with the error."""
@@ -97,13 +95,14 @@ class Playback:
         began, began_at = time.monotonic(), time.time()
         first = 0
         while first < self._n_frames:
-            last = first + len(self._ahead)
+            # Read ahead: there is the time of a whole block until it is due.
+            block = self._read(first)
+            last = first + len(block)
             if self._stop.wait(max(0.0, began + last * period_s - time.monotonic())):
                 break
             times_s = began_at + period_s * np.arange(first, last, dtype=np.float64)
-            self._on_written(self._file.append(self._ahead, times_s))
+            self._on_written(self._file.append(block, times_s))
             first = last
-            self._ahead = self._read(first)
         self._close()
 
     def _close(self) -> None:
