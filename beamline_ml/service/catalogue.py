@@ -56,7 +56,8 @@ class Catalogue:
         found: dict[str, Outcome] = {}
         for status in ("failed", "complete"):
             for node in self.results.search(Key("status") == status).values():
-                found[node.metadata["scan_uid"]] = status
+                if (outcome := _outcome_of(node)) is not None:
+                    found[node.metadata["scan_uid"]] = outcome
         return found
 
     def results_of(self, uid: str) -> list[Container]:
@@ -65,10 +66,18 @@ class Catalogue:
 
     def outcome(self, uid: str) -> Outcome | None:
         """What became of one run; None while it has neither a complete result nor a recorded failure."""
-        states = {node.metadata.get("status") for node in self.results_of(uid)}
-        return "complete" if "complete" in states else "failed" if "failed" in states else None
+        outcomes = {_outcome_of(node) for node in self.results_of(uid)}
+        return "complete" if "complete" in outcomes else "failed" if "failed" in outcomes else None
 
     def record_failure(self, uid: str, error: BeamlineMLError, flow_run_id: str | None) -> None:
         """Say in ``results/`` that a run will not be analysed, and why, for ``beamline-ml show``."""
         start = self.raw[uid].metadata["start"]
         publish_failure(self.results, start, error, settings={}, flow_run_id=flow_run_id)
+
+
+def _outcome_of(node: Container) -> Outcome | None:
+    """What a node of ``results/`` says about its run; a failure under settings of its own says nothing about it."""
+    if node.metadata.get("status") == "complete":
+        return "complete"
+    automatic = not node.metadata.get("settings")
+    return "failed" if automatic and node.metadata.get("status") == "failed" else None

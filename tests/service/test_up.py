@@ -19,7 +19,7 @@ from beamline_ml.errors import ServiceError
 from beamline_ml.service.configuration import client_environment
 from beamline_ml.service.deployments import declared_deployments
 from beamline_ml.service.prefect_api import PrefectApi
-from beamline_ml.service.reaper import marked
+from beamline_ml.service.reaper import end_marked, marked
 from beamline_ml.service.state import StateDir
 from beamline_ml.service.up import embedded_stack
 from beamline_ml.settings import shipped_root
@@ -118,9 +118,13 @@ def test_what_a_killed_stack_left_running_is_ended_by_the_next(tmp_path: Path) -
         process.kill()
         process.wait(10.0)
         time.sleep(0.5)
-        assert marked(token), "without its reaper, the stack is left running"
+        left_running = marked(token)
+        assert left_running, "without its reaper, the stack is left running"
     with starting(tmp_path) as process:
-        assert eventually(lambda: marked(token) == [])
+        try:
+            assert eventually(lambda: marked(token) == [])
+        finally:
+            end_marked(token, grace_s=0.0)
         process.send_signal(signal.SIGINT)
         process.wait(30.0)
 
