@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from beamline_ml.results.assemble import Analysis, assemble
+    from beamline_ml.results.assembly import Analysis, assemble
     from beamline_ml.results.client import XPCSFit
     from beamline_ml.results.failures import publish_failure
     from beamline_ml.results.nxxpcs import export_nxxpcs
@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Analysis": "assemble",
+    "Analysis": "assembly",
     "Results": "search",
     "XPCSFit": "client",
-    "assemble": "assemble",
+    "assemble": "assembly",
     "export_nxxpcs": "nxxpcs",
     "find_complete": "publish",
     "open_results": "search",

@@ -11,7 +11,7 @@ from tiled.client.utils import ClientError
 from tiled.queries import Key
 
 from beamline_ml.errors import BeamlineMLError
-from beamline_ml.results.assemble import run_metadata
+from beamline_ml.results.assembly import run_metadata
 from beamline_ml.results.content import SPEC
 from beamline_ml.results.identity import json_safe, result_id, result_key
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from beamline_ml.results.assemble import Analysis
+    from beamline_ml.results.assembly import Analysis
 
 METHOD_NAMES = {
     "neural_ode": "the neural ODE",

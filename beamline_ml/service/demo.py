@@ -183,7 +183,9 @@ def _result(settings: Settings, burst: Burst, hear: Callable[..., None]) -> Any:
                     hear("analysis", "done", f"result {result.key}")
                     return result
                 if result.status == "failed":
-                    raise ResultError(f"The analysis of the demo's run failed: {result.error}.", "Read the logs.")
+                    raise ResultError(
+                        f"The demo's run was not analysed: {result.error['culprit']}", result.error["remedy"]
+                    )
             if not triggered and prefect.flow_runs(scan_tag(burst.run_uid)):
                 hear("trigger", "done")
                 hear("analysis", "started", "in the watcher's warm process")

@@ -49,7 +49,7 @@ def load_arrays(path: Path) -> dict[str, Any]:
             "Get it with `beamline-ml phonons fetch`, or point to a folder that holds it.",
         )
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
         raise DataError(

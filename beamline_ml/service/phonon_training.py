@@ -50,7 +50,7 @@ def train(
     data_path: Path,
     out_dir: Path,
     seed: int = 0,
-    members: int = 8,
+    members: int = 6,
     minutes: float | None = None,
     processes: int = 2,
     recipe: Recipe | None = None,

@@ -19,7 +19,7 @@ _USED_BY_FITS = (
     "prefect.client.orchestration",
     "beamline_ml.dynamics",
     "beamline_ml.frames",
-    "beamline_ml.results.assemble",
+    "beamline_ml.results.assembly",
     "beamline_ml.results.publish",
     "beamline_ml.service.analysis",
     "beamline_ml.service.reporting",

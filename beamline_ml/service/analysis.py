@@ -1,0 +1,213 @@
+"""The steps of an analysis, each from records to records; the flow ``xpcs-fit`` is their table of contents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from beamline_ml.correlation import (
+    QMap,
+    bad_pixels,
+    bin_time,
+    fit_power_law,
+    fit_relaxation,
+    g2_from_two_time,
+    two_time,
+)
+from beamline_ml.documents import describe_run, find_run
+from beamline_ml.errors import FitRefused, RunError, SettingsError
+from beamline_ml.frames import FrameReader, load_mask, load_qmap, open_frames
+from beamline_ml.records import G2, Forecast, FrameBlock, PowerLaw, RelaxationFits, RunDescription, TwoTime
+from beamline_ml.settings import AnalysisSettings, Settings
+
+MOST_ROWS_PUBLISHED = 1024
+_FRAMES_FOR_BAD_PIXELS = 400
+_STATIC_BINS_PER_RING = 4
+_FEWEST_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The run under analysis."""
+
+    run: Any
+    """tiled's client of the run."""
+    description: RunDescription
+    first: int
+    """First frame used."""
+    last: int
+    """One past the last frame used."""
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """What the frames say."""
+
+    qmap: QMap
+    two_time: TwoTime
+    g2: G2
+    relaxation: RelaxationFits
+    power_law: PowerLaw
+    average_frame: NDArray[np.float32]
+    """(rows, cols) mean counts."""
+    source: str
+    """Where the frames were read: 'file' or 'tiled'."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the dynamics fit says; or why there is none."""
+
+    fit: Any | None
+    """:class:`beamline_ml.dynamics.DynamicsFit`."""
+    forecast: Forecast | None
+    refusal: str | None
+    warnings: tuple[str, ...] = ()
+
+
+def analysis_settings(settings: Settings, asked: Mapping[str, Any]) -> AnalysisSettings:
+    """Settings of one analysis: the profile's, overridden by what was asked for (None asks for nothing).
+
+    Raises
+    ------
+    SettingsError
+        When a value makes no sense; the message names it.
+    """
+    given = {name: value for name, value in asked.items() if value is not None}
+    try:
+        return AnalysisSettings(**{**settings.analysis.model_dump(), **given})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"The parameters do not make sense: {wrong}.", "Correct them and ask again.") from error
+
+
+def identity_settings(analysis: AnalysisSettings) -> dict[str, Any]:
+    """Every setting that changes numbers, files by their content: an edited mask gives another result."""
+    numbers = analysis.model_dump()
+    for name in ("qmap", "mask"):
+        path = numbers[name]
+        if path is not None and Path(path).is_file():
+            numbers[f"{name}_sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return numbers
+
+
+def look_up(raw: Any, run_uid: str, analysis: AnalysisSettings) -> Subject:
+    """Find the run and check what it says about itself.
+
+    Raises
+    ------
+    RunError
+        As :func:`~beamline_ml.documents.find_run` and :func:`~beamline_ml.documents.describe_run`; also when the frame
+        range leaves too few frames.
+    """
+    run = find_run(raw, run_uid)
+    description = describe_run(run)
+    last = description.n_frames if analysis.last_frame is None else min(analysis.last_frame, description.n_frames)
+    if last - analysis.first_frame < _FEWEST_FRAMES:
+        raise RunError(
+            f"Frames {analysis.first_frame} to {last} of run {description.uid[:8]} are fewer than {_FEWEST_FRAMES}.",
+            "Widen the frame range, or take a longer burst.",
+        )
+    return Subject(run, description, analysis.first_frame, last)
+
+
+def read_frames(subject: Subject, settings: Settings) -> FrameReader:
+    """Open the run's frames: the file itself where that is allowed, else through tiled."""
+    return open_frames(
+        subject.run,
+        subject.description,
+        allowed_roots=settings.allowed_roots,
+        max_gib=settings.data.max_gib,
+        missing_file_wait_s=settings.data.missing_file_wait_s,
+    )
+
+
+def choose_qmap(subject: Subject, analysis: AnalysisSettings) -> QMap:
+    """The q-map that was asked for, or rings from the run's geometry; with the mask taken out."""
+    shape = subject.description.frame_shape
+    mask = None if analysis.mask is None else load_mask(analysis.mask, shape)
+    if analysis.qmap is not None:
+        qmap = load_qmap(analysis.qmap, shape, analysis.n_q)
+        return qmap if mask is None else qmap.without(~mask)
+    n_static = _STATIC_BINS_PER_RING * analysis.n_q if analysis.normalization == "static" else None
+    return QMap.from_geometry(subject.description.geometry, shape, n_q=analysis.n_q, n_static=n_static, mask=mask)
+
+
+def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: str) -> Correlated:
+    """Two-time functions, g2, relaxation fits and their power law, without the pixels that are bad."""
+    sample = reader.read(subject.first, min(subject.first + _FRAMES_FOR_BAD_PIXELS, subject.last))
+    bad = bad_pixels(sample.frames)
+    used = qmap.without(bad)
+    average = _Average()
+    period_s = subject.description.frame_period_s
+    correlated = two_time(
+        average.watching(_blocks(subject, reader)), used, normalization, period_s, n_frames=subject.last - subject.first
+    )
+    correlated = replace(
+        correlated,
+        age_s=correlated.age_s + subject.first * period_s,
+        quality=replace(correlated.quality, n_masked_pixels=int((bad & (qmap.labels > 0)).sum())),
+    )
+    g2 = g2_from_two_time(correlated)
+    fits = fit_relaxation(g2, correlated)
+    return Correlated(used, correlated, g2, fits, fit_power_law(fits), average.mean(), type(reader).__name__)
+
+
+def _blocks(subject: Subject, reader: FrameReader) -> Iterator[FrameBlock]:
+    """The frames that are used, counted from the first of them."""
+    for block in reader.blocks(first=subject.first, last=subject.last):
+        yield FrameBlock(block.first_index - subject.first, block.frames)
+
+
+class _Average:
+    """Mean frame of all blocks that pass by."""
+
+    def __init__(self) -> None:
+        self._sum: NDArray[np.float64] | None = None
+        self._n = 0
+
+    def watching(self, blocks: Iterator[FrameBlock]) -> Iterator[FrameBlock]:
+        for block in blocks:
+            total = block.frames.sum(axis=0, dtype=np.float64)
+            self._sum = total if self._sum is None else self._sum + total
+            self._n += len(block.frames)
+            yield block
+
+    def mean(self) -> NDArray[np.float32]:
+        if self._sum is None:
+            return np.zeros((0, 0), np.float32)
+        return (self._sum / self._n).astype(np.float32)
+
+
+def published_rows(correlated: Correlated) -> tuple[TwoTime, int]:
+    """The two-time functions as they are published: binned in time, exactly, where a run is long."""
+    factor = -(-correlated.two_time.c2.shape[1] // MOST_ROWS_PUBLISHED)
+    return (correlated.two_time, 1) if factor == 1 else (bin_time(correlated.two_time, factor), factor)
+
+
+def explain(subject: Subject, correlated: Correlated, analysis: AnalysisSettings) -> Explained:
+    """Fit the neural ODE to the correlations and extrapolate; a refusal is an answer, not an error."""
+    if analysis.model == "none":
+        return Explained(None, None, "No dynamics fit was asked for (model = none).")
+    from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit, forecast
+
+    density = subject.description.sample.get("number_density_per_um2")
+    try:
+        observations = CorrelationObservations.from_two_time(
+            correlated.two_time, correlated.relaxation, None if density is None else float(density)
+        )
+        found = fit(observations, DynamicsModel(), time_budget_s=analysis.fit_budget_s)
+        # The forecast continues the run's own clock, also where the first frames were left out.
+        begin_s = float(correlated.two_time.age_s[0])
+        duration_s = float(correlated.two_time.age_s[-1]) - begin_s
+        ahead = forecast(found, begin_s + analysis.forecast_factor * duration_s)
+    except FitRefused as refusal:
+        return Explained(None, None, str(refusal))
+    return Explained(found, ahead, ahead.refused, found.warnings)

@@ -1,0 +1,128 @@
+"""Flow ``xpcs-fit``: from a run in tiled to a fitted, forecast result in tiled.
+
+Heavy imports happen inside the tasks, so that a worker's new interpreter reaches the flow quickly. Arrays are handed on
+in memory and never stored or hashed by Prefect.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from beamline_ml.errors import BeamlineMLError, ServiceError
+
+
+@task(cache_policy=NO_CACHE)
+def look_up(raw: Any, run_uid: str, analysis: Any) -> Any:
+    """Find the run and check what it says about itself."""
+    from beamline_ml.service import analysis as steps
+
+    return steps.look_up(raw, run_uid, analysis)
+
+
+@task(cache_policy=NO_CACHE)
+def correlate(subject: Any, settings: Any, analysis: Any) -> Any:
+    """Read the frames; two-time functions, g2 and relaxation times."""
+    from beamline_ml.service import analysis as steps
+
+    qmap = steps.choose_qmap(subject, analysis)
+    with steps.read_frames(subject, settings) as reader:
+        return steps.correlate(subject, reader, qmap, analysis.normalization)
+
+
+@task(cache_policy=NO_CACHE)
+def explain(subject: Any, correlated: Any, analysis: Any) -> Any:
+    """Fit the neural ODE and extrapolate past the end of the run."""
+    from beamline_ml.service import analysis as steps
+
+    return steps.explain(subject, correlated, analysis)
+
+
+@task(cache_policy=NO_CACHE)
+def publish(results: Any, content: Any) -> Any:
+    """Write the result, visible only when it is complete."""
+    from beamline_ml.results import publish_result
+
+    return publish_result(results, content)
+
+
+@flow(name="xpcs-fit", validate_parameters=True)
+def xpcs_fit(
+    run_uid: str,
+    qmap: str | None = None,
+    mask: str | None = None,
+    first_frame: int | None = None,
+    last_frame: int | None = None,
+    n_q: int | None = None,
+    normalization: str | None = None,
+    model: str | None = None,
+) -> str:
+    """Correlate, fit and forecast one run, and return the key of its result in tiled.
+
+    Parameters
+    ----------
+    run_uid
+        Uid of the run, the first characters of it, its scan id, or -1 for the latest run.
+    qmap, mask
+        Files to use instead of rings from the run's geometry.
+    first_frame, last_frame
+        Frames to use, the last one excluded.
+    n_q, normalization, model
+        Instead of the profile's settings. Other settings give another result beside the first; the same ones give the
+        same result, without computing it again.
+    """
+    from beamline_ml.service.reporting import Publication
+
+    asked = {
+        "qmap": qmap,
+        "mask": mask,
+        "first_frame": first_frame,
+        "last_frame": last_frame,
+        "n_q": n_q,
+        "normalization": normalization,
+        "model": model,
+    }
+    with closing(Publication.open(asked, str(flow_run.get_id() or ""))) as publication:
+        try:
+            return _analyse(publication, run_uid)
+        except ServiceError:
+            raise  # passes by itself, and says nothing about the run
+        except BeamlineMLError as refusal:
+            get_run_logger().error("%s", refusal)
+            publication.record_failure(run_uid, refusal)
+            raise
+
+
+def _analyse(publication: Any, run_uid: str) -> str:
+    timings_s: dict[str, float] = {}
+    with timed(timings_s, "look_up"):
+        subject = look_up(publication.raw, run_uid, publication.analysis)
+    existing = publication.find(subject)
+    if existing is not None:
+        return str(existing.key)
+    with timed(timings_s, "correlate"):
+        correlated = correlate(subject, publication.settings, publication.analysis)
+    with timed(timings_s, "fit"):
+        explained = explain(subject, correlated, publication.analysis)
+    result = publish(publication.results, publication.content(subject, correlated, explained, timings_s))
+    create_markdown_artifact(publication.markdown(result), key=publication.artifact_key(subject))
+    return str(result.key)
+
+
+class timed:  # noqa: N801 - reads as a phrase: with timed(timings_s, "fit")
+    """Write down how many seconds the block took."""
+
+    def __init__(self, timings_s: dict[str, float], name: str) -> None:
+        self._timings_s, self._name = timings_s, name
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._timings_s[self._name] = round(time.monotonic() - self._began, 3)

@@ -1,0 +1,153 @@
+"""A result is seen whole or not at all, once, whoever else tries the same."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from tiled.queries import Key
+
+from beamline_ml.errors import MetadataMissing, ResultError
+from beamline_ml.results import publish, publish_failure
+from beamline_ml.results.assembly import assemble
+from beamline_ml.results.publish import find_complete, publish_result
+from beamline_ml.results.search import open_results
+from beamline_ml.results.writers import abandoned, this_writer
+
+
+@pytest.fixture(scope="module")
+def results(tiled_root):
+    return tiled_root.create_container("results")
+
+
+@pytest.fixture
+def content(make_analysis):
+    return assemble(make_analysis(str(uuid4())))
+
+
+def entries(results, content):
+    return {node.metadata["status"] for node in results.search(Key("result_id") == content.result_id).values()}
+
+
+def test_all_of_it_arrives(results, content):
+    result = publish_result(results, content)
+    assert result.status == "complete"
+    assert result.key == content.key
+    for array in content.arrays:
+        np.testing.assert_array_equal(result[array.name].read(), array.data)
+        assert result[array.name].metadata["units"] == array.units
+        assert result[array.name].dims == array.dims
+    for table in content.tables:
+        read = result[table.name].read()
+        assert list(read.columns) == list(table.columns)
+
+
+def test_publishing_twice_changes_nothing(results, content):
+    first = publish_result(results, content)
+    again = publish_result(results, replace(content, metadata={**content.metadata, "warnings": ["other"]}))
+    assert again.key == first.key
+    assert again.metadata["published_at"] == first.metadata["published_at"]
+    assert len(results.search(Key("result_id") == content.result_id)) == 1
+
+
+def test_other_settings_stand_beside(results, make_analysis):
+    uid = str(uuid4())
+    one = publish_result(results, assemble(make_analysis(uid)))
+    other = publish_result(results, assemble(make_analysis(uid, settings={"n_q": 5})))
+    assert other.key == f"{one.key}_{other.metadata['result_id'][:6]}"
+    assert {one.status, other.status} == {"complete"}
+
+
+def test_an_error_while_writing_leaves_nothing(results, content, monkeypatch):
+    def fail(node, table):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(publish, "_write_table", fail)
+    with pytest.raises(OSError, match="disk full"):
+        publish_result(results, content)
+    assert entries(results, content) == set()
+    monkeypatch.undo()
+    assert publish_result(results, content).status == "complete"
+
+
+def test_what_a_dead_process_left_is_removed(results, content):
+    left = results.create_container(
+        key=content.key,
+        metadata={**content.metadata, "status": "writing", "writer": {**this_writer("t"), "pid": 2**22 + 1}},
+    )
+    left.write_array(np.zeros(3), key="c2")
+    result = publish_result(results, content)
+    assert result.key == content.key
+    np.testing.assert_array_equal(result.c2.shape, (3, 24, 24))
+    assert entries(results, content) == {"complete"}
+
+
+def test_what_another_machine_left_is_removed_once_it_stands_still(results, content):
+    writer = {**this_writer("t"), "host": "elsewhere"}
+    results.create_container(key=content.key, metadata={**content.metadata, "status": "writing", "writer": writer})
+    assert publish_result(results, content, stale_s=0.5).status == "complete"
+    assert entries(results, content) == {"complete"}
+
+
+def test_racing_writers_end_in_one_result(results, content):
+    with ThreadPoolExecutor(3) as pool:
+        published = list(pool.map(lambda _: publish_result(results, content), range(3)))
+    assert len({result.key for result in published}) == 1
+    (only,) = results.search(Key("result_id") == content.result_id).values()
+    assert only.status == "complete"
+    assert {array.name for array in content.arrays} <= set(only)
+
+
+def test_racing_writers_that_do_not_see_each_other_end_in_one_result(results, content, monkeypatch):
+    monkeypatch.setattr(publish, "_settle", lambda *args: None)
+    with ThreadPoolExecutor(2) as pool:
+        published = list(pool.map(lambda _: publish_result(results, content), range(2)))
+    (only,) = results.search(Key("result_id") == content.result_id).values()
+    assert only.status == "complete"
+    assert any(result.key == only.key for result in published)
+
+
+def test_a_failure_says_why_and_a_success_removes_it(results, content):
+    start = {"uid": content.metadata["scan_uid"], "scan_id": 12, "sample": {"name": "latex 5%"}, "technique": "xpcs"}
+    error = MetadataMissing("Scan 12 does not say its beam_center_row_px.", "Record it.")
+    publish_failure(results, start, error, {"n_q": 3})
+    failed = publish_failure(results, start, error, {"n_q": 3})
+    assert failed.status == "failed"
+    assert failed.metadata["attempts"] == 2
+    assert failed.error == {"type": "MetadataMissing", "culprit": error.culprit, "remedy": "Record it."}
+    assert "does not say its beam_center_row_px" in failed.summary()
+    with pytest.raises(ResultError, match="the analysis failed"):
+        _ = failed.c2
+    publish_result(results, content)
+    states = [r.status for r in open_results(results.context.api_uri.rsplit("/api", 1)[0]).of_run(start["uid"])]
+    assert states == ["complete"]
+
+
+def test_a_failure_under_other_settings_stays(results, make_analysis):
+    from beamline_ml.results.failures import request_id
+
+    uid = str(uuid4())
+    start = {"uid": uid, "scan_id": 12, "sample": {"name": "latex 5%"}, "technique": "xpcs"}
+    publish_failure(results, start, ResultError("The q-map is missing.", "Give one."), {"qmap": "absent.h5"})
+    content = assemble(make_analysis(uid))
+    content = replace(content, metadata={**content.metadata, "request_id": request_id(uid, {"qmap": None})})
+    publish_result(results, content)
+    assert [node.status for node in open_of(results).of_run(uid)] == ["complete", "failed"]
+
+
+def open_of(results):
+    from beamline_ml.results import Results
+
+    return Results(results)
+
+
+def test_who_is_known_to_be_gone():
+    assert abandoned(this_writer("no such publication"))
+    assert not abandoned({**this_writer("x"), "host": "elsewhere"})
+    assert abandoned({**this_writer("x"), "pid": 2**22 + 1})
+    assert abandoned({**this_writer("x"), "pid": 1, "born": "a reused process id"})
+
+
+def test_nothing_is_found_for_an_unknown_identity(results):
+    assert find_complete(results, "0" * 16) is None
