@@ -15,7 +15,7 @@ from beamline_ml.phonons.conformal import Calibration, RelativeBand, Temperature
 from beamline_ml.phonons.dataset import Material
 from beamline_ml.phonons.elements import MAX_ATOMIC_NUMBER
 from beamline_ml.phonons.ensemble import Ensemble, EnsembleOutput, MemberWeights, pack, unpack
-from beamline_ml.phonons.graph import build_graph, side_by_side
+from beamline_ml.phonons.graph import bond_ratios, build_graph, side_by_side
 from beamline_ml.phonons.likeness import TrainingSpace
 from beamline_ml.phonons.metrics import point_metrics
 from beamline_ml.phonons.network import NetworkShape
@@ -52,6 +52,7 @@ def assemble(
         fresh.invariants.double().numpy(),
         [m.name for m in trained],
         [m.formula for m in trained],
+        _bond_range(trained),
         _rows_per_element(trained),
     )
     tensors = dict(weights)
@@ -110,6 +111,11 @@ def _relative(members: Float64Array, true: Float64Array, kernel: Float64Array) -
 def _over_temperature(members: Float64Array, true: Float64Array, kernels: Sequence[Float64Array]) -> TemperatureBand:
     quantiles = np.array([_relative(members, true, kernel).quantile for kernel in kernels])
     return TemperatureBand(CALIBRATION_TEMPERATURES_K, quantiles)
+
+
+def _bond_range(materials: Sequence[Material]) -> Float64Array:
+    ratios = np.concatenate([bond_ratios(build_graph(m.numbers, m.positions, m.cell)) for m in materials])
+    return np.array([ratios.min(), ratios.max()])
 
 
 def _rows_per_element(materials: Sequence[Material]) -> IntArray:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from vesin import NeighborList
 
+from beamline_ml.phonons.elements import radii
 from beamline_ml.records import Float64Array, IntArray
 
 CUTOFF_ANGSTROM = 5.0
@@ -69,6 +70,16 @@ def build_graph(
         crystal=torch.zeros(len(numbers), dtype=torch.int64),
         n_crystals=1,
     )
+
+
+def bond_ratios(graph: CrystalGraph) -> Float64Array:
+    """(n_atoms,) distance to the nearest neighbour over the sum of the covalent radii; infinite without neighbours."""
+    radius = torch.as_tensor(radii(), dtype=torch.float64)
+    reach = radius[graph.numbers[graph.sender]] + radius[graph.numbers[graph.receiver]]
+    ratio = graph.vectors.double().norm(dim=1) / reach
+    nearest = torch.full((len(graph.numbers),), torch.inf, dtype=torch.float64)
+    ratios: Float64Array = nearest.scatter_reduce(0, graph.receiver, ratio, "amin").numpy()
+    return ratios
 
 
 def side_by_side(graphs: Sequence[CrystalGraph]) -> CrystalGraph:

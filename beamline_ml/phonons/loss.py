@@ -41,15 +41,15 @@ class Targets:
 
 
 class DensityLoss(nn.Module):
-    """Squared error of the published points + transport distance of the windows + relative errors of the
-    thermodynamics.
+    """Squared error of the published points (as sized, and scaled to maximum 1) + transport distance + relative errors
+    of the thermodynamics.
 
     The transport distance (area between the cumulative densities) tells the network how far off a peak is, which a
     squared error does not; the heat capacities and the displacement integral keep it honest at low energy, where few
     modes lie.
     """
 
-    def __init__(self, transport: float = 0.8, thermal: float = 0.03) -> None:
+    def __init__(self, transport: float = 0.5, thermal: float = 0.03) -> None:
         super().__init__()
         edges = EDGES_INV_CM * MEV_PER_INV_CM
         capacity = torch.stack([torch.as_tensor(heat_capacity_kernel(edges, t)) for t in LOSS_TEMPERATURES_K], dim=1)
@@ -64,11 +64,12 @@ class DensityLoss(nn.Module):
     def forward(self, output: NetworkOutput, targets: Targets) -> Tensor:
         """Scalar loss of a batch."""
         points = (output.points - targets.points).square().mean()
+        renormalised = output.points / output.points.amax(dim=1, keepdim=True).clamp(min=1e-3)
+        shape = (renormalised - targets.points).square().mean()
         distance = (torch.cumsum(output.shares - targets.shares, dim=1).abs() * self.widths).sum(dim=1).mean()
         curves = torch.cumsum(_unit_area(output.points) - _unit_area(targets.points), dim=1).abs().mean()
-        return (
-            points + self.transport * (distance + curves) / 2.0 + self.thermal * self._thermal(output.shares, targets)
-        )
+        transport = self.transport * (distance + curves) / 2.0
+        return 0.7 * points + 0.3 * shape + transport + self.thermal * self._thermal(output.shares, targets)
 
     def _thermal(self, shares: Tensor, targets: Targets) -> Tensor:
         capacity = _log_ratio(shares @ self.capacity, targets.heat_capacity)

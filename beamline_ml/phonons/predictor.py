@@ -16,7 +16,7 @@ from safetensors import safe_open
 from beamline_ml.phonons.conformal import Calibration
 from beamline_ml.phonons.dos import PhononDos
 from beamline_ml.phonons.ensemble import Ensemble, EnsembleOutput, unpack
-from beamline_ml.phonons.graph import build_graph, side_by_side
+from beamline_ml.phonons.graph import CrystalGraph, bond_ratios, build_graph, side_by_side
 from beamline_ml.phonons.likeness import TrainingSpace
 from beamline_ml.phonons.network import NetworkShape
 from beamline_ml.phonons.structures import check_structure
@@ -59,11 +59,11 @@ class Predictor:
         output = self.ensemble(side_by_side(graphs))
         ends = np.cumsum([len(atoms) for atoms in crystals])
         return [
-            self._dos(atoms, output, index, slice(int(end) - len(atoms), int(end)))
+            self._dos(atoms, graphs[index], output, index, slice(int(end) - len(atoms), int(end)))
             for index, (atoms, end) in enumerate(zip(crystals, ends, strict=True))
         ]
 
-    def _dos(self, atoms: Atoms, output: EnsembleOutput, index: int, sites: slice) -> PhononDos:
+    def _dos(self, atoms: Atoms, graph: CrystalGraph, output: EnsembleOutput, index: int, sites: slice) -> PhononDos:
         site_shares = _normalised(output.site_shares[:, sites].double().numpy().mean(axis=0))
         members = _normalised(output.shares[:, index].double().numpy())
         shares = _normalised(site_shares.mean(axis=0))
@@ -84,7 +84,7 @@ class Predictor:
             member_shares=members,
             member_points=points,
             nearest=nearest,
-            warnings=self.space.warnings(atoms.numbers, nearest, overflow),
+            warnings=self.space.warnings(atoms.numbers, nearest, bond_ratios(graph), overflow),
             calibration=self.calibration,
             model=self.version,
         )

@@ -12,7 +12,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import read
-from vesin import NeighborList
 
 from beamline_ml.errors import StructureRefused
 from beamline_ml.records import Float64Array, IntArray
@@ -165,6 +164,9 @@ def _check_contacts(atoms: Atoms, called: str) -> None:
 
 
 def _close_pairs(positions: Float64Array, cell: Float64Array) -> tuple[IntArray, IntArray, Float64Array]:
+    # vesin imports torch where it is installed; readers of records and structures do not pay for that.
+    from vesin import NeighborList
+
     finder = NeighborList(cutoff=MIN_CONTACT_ANGSTROM, full_list=False)
     i, j, distance = finder.compute(points=positions, box=cell, periodic=True, quantities="ijd")
     return np.asarray(i, dtype=np.int64), np.asarray(j, dtype=np.int64), np.asarray(distance)

@@ -19,7 +19,7 @@ from beamline_ml.phonons.network import NetworkOutput, NetworkShape, PhononNetwo
 class Recipe:
     """How one member is trained; the same recipe and seed give the same weights."""
 
-    epochs: int = 28
+    epochs: int = 40
     batch_size: int = 16
     peak_learning_rate: float = 4e-3
     weight_decay: float = 1e-3

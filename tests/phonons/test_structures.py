@@ -80,16 +80,16 @@ def test_unknown_element_is_refused_by_name() -> None:
 
 def test_contact_is_refused_also_across_the_cell_boundary() -> None:
     across = Atoms("NaCl", positions=[(0.1, 2, 2), (4.5, 2, 2)], cell=[5.0, 4.0, 4.0], pbc=True)
-    with pytest.raises(StructureRefused, match="0.60 angstrom"):
+    with pytest.raises(StructureRefused, match=r"0.60 angstrom"):
         check_structure(across, KNOWN)
     onto_itself = Atoms("Na", positions=[(0, 0, 0)], cell=[0.8, 6.0, 6.0], pbc=True)
-    with pytest.raises(StructureRefused, match="0.80 angstrom"):
+    with pytest.raises(StructureRefused, match=r"0.80 angstrom"):
         check_structure(onto_itself, KNOWN)
 
 
 def test_hydrogen_on_hydrogen_is_held_to_one_angstrom() -> None:
     crystal = Atoms("H2", positions=[(0, 0, 0), (0.95, 0, 0)], cell=[4.0, 4.0, 4.0], pbc=True)
-    with pytest.raises(StructureRefused, match="0.95 angstrom"):
+    with pytest.raises(StructureRefused, match=r"0.95 angstrom"):
         check_structure(crystal, KNOWN)
 
 

@@ -10,7 +10,6 @@ from scipy.signal import savgol_filter
 
 from beamline_ml.phonons.windows import (
     EDGES_INV_CM,
-    N_WINDOWS,
     POINTS_INV_CM,
     WIDTHS_INV_CM,
     published_points_matrix,
