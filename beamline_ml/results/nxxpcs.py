@@ -160,7 +160,11 @@ def _write_data(entry: h5py.Group, arrays: Arrays, metadata: Mapping[str, Any]) 
 def _write_two_time(entry: h5py.Group, arrays: Arrays) -> None:
     group = _group(entry, "twotime", "NXdata")
     group.attrs["signal"] = "two_time_corr_func"
-    attributes: dict[str, Any] = {"baseline_reference": 1, "time_origin_location": "upper_left", "populated_elements": "all"}
+    attributes: dict[str, Any] = {
+        "baseline_reference": 1,
+        "time_origin_location": "upper_left",
+        "populated_elements": "all",
+    }
     _put(group, "two_time_corr_func", arrays["c2"], storage_mode="one_array_q_first", **attributes)
     _put(group, "age", arrays["age_s"], "s")
     ages: dict[str, Any] = {"storage_mode": "one_array", "baseline_reference": 1, "first_point_for_fit": 0}

@@ -146,9 +146,8 @@ def _write_array(node: Any, array: ResultArray) -> None:
 
 
 def _write_table(node: Any, table: ResultTable) -> None:
-    import pyarrow
-
-    node.write_table(pyarrow.table(table.columns), key=table.name, metadata={"description": table.description})
+    columns = {name: list(values) for name, values in table.columns.items()}
+    node.write_table(columns, key=table.name, metadata={"description": table.description})
 
 
 def _keep_one(results: Container, result_id: str) -> Any:

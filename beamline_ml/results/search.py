@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from tiled.client import from_uri
 from tiled.client.container import Container
@@ -14,6 +17,8 @@ from beamline_ml.errors import ResultError
 from beamline_ml.results.client import XPCSFit
 
 COMPLETE = "complete"
+
+_KNOCK_S = 5.0
 
 
 class Results:
@@ -27,6 +32,18 @@ class Results:
 
     def __init__(self, container: Container) -> None:
         self.container = container
+
+    def close(self) -> None:
+        """Close the connection; results that were found can fetch nothing more."""
+        self.container.context.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Results {self.container.uri}: {len(self.container)} entries>"
@@ -138,6 +155,7 @@ def open_results(uri: str | None = None, api_key: str | None = None, path: str |
     node: Any = _connect(uri, api_key)
     for name in path.split("/"):
         if name not in node:
+            node.context.close()
             raise ResultError(
                 f"The tiled server at {uri} has no {path}.", "Nothing has been published yet, or the path is another."
             )
@@ -159,9 +177,17 @@ def _connect(uri: str, api_key: str | None) -> Any:
     import httpx
 
     try:
+        _knock(uri)
         return from_uri(uri, api_key=api_key)
-    except httpx.HTTPError as error:
+    except (OSError, httpx.HTTPError) as error:
         raise ResultError(
             f"The tiled server at {uri} does not answer: {error}.",
             "Check the address and the key; `beamline-ml doctor` says more on the beamline's machine.",
         ) from error
+
+
+def _knock(uri: str) -> None:
+    """Fail at once where nobody listens; tiled's client would try again for half a minute first."""
+    address = urlsplit(uri)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    socket.create_connection((address.hostname or "", port), timeout=_KNOCK_S).close()

@@ -12,7 +12,7 @@ from beamline_ml.errors import MetadataMissing, ResultError
 from beamline_ml.results import publish, publish_failure
 from beamline_ml.results.assembly import assemble
 from beamline_ml.results.publish import find_complete, publish_result
-from beamline_ml.results.search import open_results
+from beamline_ml.results.search import Results
 from beamline_ml.results.writers import abandoned, this_writer
 
 
@@ -120,26 +120,17 @@ def test_a_failure_says_why_and_a_success_removes_it(results, content):
     with pytest.raises(ResultError, match="the analysis failed"):
         _ = failed.c2
     publish_result(results, content)
-    states = [r.status for r in open_results(results.context.api_uri.rsplit("/api", 1)[0]).of_run(start["uid"])]
-    assert states == ["complete"]
+    assert [result.status for result in Results(results).of_run(start["uid"])] == ["complete"]
 
 
 def test_a_failure_under_other_settings_stays(results, make_analysis):
-    from beamline_ml.results.failures import request_id
-
     uid = str(uuid4())
     start = {"uid": uid, "scan_id": 12, "sample": {"name": "latex 5%"}, "technique": "xpcs"}
     publish_failure(results, start, ResultError("The q-map is missing.", "Give one."), {"qmap": "absent.h5"})
     content = assemble(make_analysis(uid))
     content = replace(content, metadata={**content.metadata, "request_id": request_id(uid, {"qmap": None})})
     publish_result(results, content)
-    assert [node.status for node in open_of(results).of_run(uid)] == ["complete", "failed"]
-
-
-def open_of(results):
-    from beamline_ml.results import Results
-
-    return Results(results)
+    assert [result.status for result in Results(results).of_run(uid)] == ["complete", "failed"]
 
 
 def test_who_is_known_to_be_gone():

@@ -50,9 +50,12 @@ def test_nothing_found_is_a_plain_error(results):
 
 
 def test_the_server_address_is_enough(results, tiled_server):
-    found = open_results(tiled_server.uri, path="found")
-    assert isinstance(found.latest(), XPCSFit)
-    assert found[found.latest().key].sample_name == "silica 1"
+    with open_results(tiled_server.uri, path="found") as found:
+        assert isinstance(found.latest(), XPCSFit)
+        assert found[found.latest().key].sample_name == "silica 1"
+
+
+def test_a_container_that_is_not_there_is_a_plain_error(tiled_server):
     with pytest.raises(ResultError, match="has no elsewhere"):
         open_results(tiled_server.uri, path="elsewhere")
 
