@@ -20,7 +20,6 @@ _USED_BY_FITS = (
     "beamline_ml.dynamics",
     "beamline_ml.frames",
     "beamline_ml.results.assembly",
-    "beamline_ml.results.publish",
     "beamline_ml.service.analysis",
     "beamline_ml.service.reporting",
 )

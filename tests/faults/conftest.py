@@ -50,9 +50,13 @@ class Beamline:
         with self.catalogue() as catalogue:
             return [dict(node.metadata) for node in catalogue.results_of(uid)]
 
+    def statuses(self, uid: str) -> list[str]:
+        return [result["status"] for result in self.results(uid)]
+
     def wait_for_result(self, uid: str, timeout_s: float = 120.0) -> None:
         """Wait for one complete result, with all frames in tiled and no document waiting on disk."""
-        assert eventually(lambda: "complete" in [r["status"] for r in self.results(uid)], timeout_s)
+        assert eventually(lambda: bool({"complete", "failed"} & set(self.statuses(uid))), timeout_s)
+        assert "failed" not in self.statuses(uid), self.results(uid)
         assert eventually(lambda: not waiting_journals(self.stack.settings.backup_dir))
         with self.catalogue() as catalogue:
             np.testing.assert_array_equal(catalogue.raw[uid]["primary"]["det"].read(), self.counts[:N_FRAMES])

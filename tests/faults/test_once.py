@@ -41,7 +41,7 @@ def test_asking_again_from_python_changes_nothing(
 def test_other_settings_give_a_second_result_beside_the_first(beamline: Beamline, fitted: str) -> None:
     submitted = submit_fit(beamline.stack.settings, fitted, {"last_frame": 150})
     assert wait_for_flow_run(beamline.stack.settings, submitted.flow_run_id, timeout_s=120.0).state == "COMPLETED"
-    assert [result["status"] for result in beamline.results(fitted)] == ["complete", "complete"]
+    assert beamline.statuses(fitted) == ["complete", "complete"]
 
 
 def test_catching_up_finds_nothing_when_all_is_done(beamline: Beamline, fitted: str) -> None:
