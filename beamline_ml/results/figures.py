@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _INV_UM = 1e4
 _MOST_CURVES = 5
+_HEADLINE_WIDTH = 185
 _INK = "#222222"
 _MEASURED = "#0072B2"
 _FORECAST = "#D55E00"
@@ -35,7 +37,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is drawn; None leaves a panel to its explanation."""
+    """What is drawn; without a forecast, only the measured half."""
 
     title: str
     headline: str
@@ -50,8 +52,6 @@ class Picture:
     forecast: Forecast | None = None
     kernel: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
     """r in um, mean force and its standard deviation in um/s."""
-    no_forecast: str = "The dynamics were not fitted."
-    """Why there is no forecast."""
 
 
 def draw(picture: Picture) -> Figure:
@@ -60,22 +60,27 @@ def draw(picture: Picture) -> Figure:
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(13.5, 8.2), layout="constrained")
-        axes = figure.subplots(2, 3)
-        figure.suptitle(f"{picture.title}\n", fontsize=13, fontweight="bold", x=0.01, ha="left")
-        figure.text(0.01, 0.955, picture.headline, fontsize=10, color=_INK, va="top")
+        rows = 1 if picture.forecast is None else 2
+        figure = Figure(figsize=(13.5, 0.7 + 3.9 * rows), layout="constrained")
+        _draw_heading(figure, picture)
+        axes = figure.subplots(rows, 3, squeeze=False)
         ring = _telling_ring(picture)
         _draw_map(figure, axes[0, 0], picture, ring)
         _draw_g2(axes[0, 1], picture)
         _draw_relaxation(axes[0, 2], picture)
-        if picture.forecast is None:
-            for panel in axes[1]:
-                _explain(panel, picture.no_forecast)
-        else:
+        if picture.forecast is not None:
             _draw_forecast(axes[1, 0], picture, picture.forecast, ring)
             _draw_structure(axes[1, 1], picture.forecast)
             _draw_kernel(axes[1, 2], picture)
     return figure
+
+
+def _draw_heading(figure: Figure, picture: Picture) -> None:
+    """Title and headline; the layout keeps room for as many lines as there are."""
+    lines = textwrap.wrap(picture.headline, _HEADLINE_WIDTH)
+    figure.suptitle(picture.title + "\n" * (len(lines) + 1), fontsize=13, fontweight="bold", x=0.01, ha="left", y=0.995)
+    below_title = 1 - 0.36 / figure.get_figheight()
+    figure.text(0.01, below_title, "\n".join(lines), fontsize=9.5, color=_INK, va="top", linespacing=1.35)
 
 
 def _telling_ring(picture: Picture) -> int:

@@ -33,7 +33,6 @@ def picture_of(result: XPCSFit) -> Picture:
         power_law=_power_law(result.headline),
         forecast=forecast,
         kernel=None if kernel is None else (kernel.r_um, kernel.mean_um_per_s, kernel.std_um_per_s),
-        no_forecast=result.headline.get("forecast_refused") or "The dynamics were not fitted.",
     )
 
 

@@ -182,7 +182,7 @@ def _result(settings: Settings, burst: Burst, hear: Callable[..., None]) -> Any:
                 if result.status == "complete":
                     hear("analysis", "done", f"result {result.key}")
                     return result
-                if result.status == "failed":
+                if result.error is not None:
                     raise ResultError(
                         f"The demo's run was not analysed: {result.error['culprit']}", result.error["remedy"]
                     )
