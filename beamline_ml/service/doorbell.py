@@ -7,7 +7,9 @@ import queue
 import threading
 from typing import Any
 
+import httpx
 from tiled.client.container import Container
+from websockets.exceptions import WebSocketException
 
 _log = logging.getLogger(__name__)
 
@@ -63,5 +65,5 @@ class Doorbell:
     def _receive(subscription: Any) -> None:
         try:
             subscription.start()
-        except OSError as error:
+        except (OSError, WebSocketException, httpx.HTTPError) as error:
             _log.warning("tiled's stream ended: %s", error)

@@ -6,11 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -53,9 +54,15 @@ class Beamline:
     def statuses(self, uid: str) -> list[str]:
         return [result["status"] for result in self.results(uid)]
 
-    def wait_for_result(self, uid: str, timeout_s: float = 120.0) -> None:
+    def is_settled(self, uid: str) -> bool:
+        """Whether there is a result or a reason why not; False also while tiled is away."""
+        with suppress(httpx.HTTPError):
+            return bool({"complete", "failed"} & set(self.statuses(uid)))
+        return False
+
+    def wait_for_result(self, uid: str, timeout_s: float = 200.0) -> None:
         """Wait for one complete result, with all frames in tiled and no document waiting on disk."""
-        assert eventually(lambda: bool({"complete", "failed"} & set(self.statuses(uid))), timeout_s)
+        assert eventually(lambda: self.is_settled(uid), timeout_s)
         assert "failed" not in self.statuses(uid), self.results(uid)
         assert eventually(lambda: not waiting_journals(self.stack.settings.backup_dir))
         with self.catalogue() as catalogue:
