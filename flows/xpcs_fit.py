@@ -19,11 +19,11 @@ from beamline_ml.errors import BeamlineMLError, ServiceError
 
 
 @task(cache_policy=NO_CACHE)
-def look_up(raw: Any, run_uid: str, analysis: Any) -> Any:
+def look_up(publication: Any, run_uid: str) -> Any:
     """Find the run and check what it says about itself."""
     from beamline_ml.service import analysis as steps
 
-    return steps.look_up(raw, run_uid, analysis)
+    return steps.look_up(publication.raw, run_uid, publication.analysis, publication.settings.metadata)
 
 
 @task(cache_policy=NO_CACHE)
@@ -102,7 +102,7 @@ def xpcs_fit(
 def _analyse(publication: Any, run_uid: str) -> str:
     timings_s: dict[str, float] = {}
     with timed(timings_s, "look_up"):
-        subject = look_up(publication.raw, run_uid, publication.analysis)
+        subject = look_up(publication, run_uid)
     existing = publication.find(subject)
     if existing is not None:
         return str(existing.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from beamline_ml.documents.describe import describe_run
+from beamline_ml.documents.fields import beamline_places
 from beamline_ml.documents.lookup import find_run
 
-__all__ = ["describe_run", "find_run"]
+__all__ = ["beamline_places", "describe_run", "find_run"]

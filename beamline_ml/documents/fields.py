@@ -20,6 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from beamline_ml.errors import SettingsError
+from beamline_ml.settings import MetadataSettings
+
 HC_KEV_ANGSTROM = 12.398419843320026
 """Planck's constant times the speed of light (CODATA 2018)."""
 
@@ -151,3 +154,27 @@ Lookup = Callable[[str], object]
 
 ABSENT = object()
 """Marks a path that the documents do not have, so that a recorded None is still something that was said."""
+
+
+def beamline_places(metadata: MetadataSettings) -> dict[str, tuple[Place, ...]]:
+    """The additional places that a profile names, by field.
+
+    Raises
+    ------
+    SettingsError
+        When the profile names a field that the analysis does not ask for, or a place outside the documents.
+    """
+    known = {field.name for field in FIELDS}
+    unknown = sorted(set(metadata.places) - known)
+    if unknown:
+        raise SettingsError(
+            f"[metadata.places] names {', '.join(unknown)}.", f"The analysis asks for {', '.join(sorted(known))}."
+        )
+    paths = [place.path for places in metadata.places.values() for place in places]
+    wrong = [path for path in paths if not path.startswith(("start.", "config."))]
+    if wrong:
+        raise SettingsError(
+            f"[metadata.places] leads to {', '.join(wrong)}.",
+            "Begin each path with start. (start document) or config. (detector configuration).",
+        )
+    return {name: tuple(Place(place.path, place.scale) for place in places) for name, places in metadata.places.items()}

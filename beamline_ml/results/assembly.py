@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from beamline_ml.records import G2, Forecast, PowerLaw, RelaxationFits, RunDescription, TwoTime
 from beamline_ml.results.content import ResultArray, ResultContent, ResultTable
 from beamline_ml.results.headline import headline, sentences
-from beamline_ml.results.identity import ANALYSIS_VERSION, json_safe, result_id, result_key
+from beamline_ml.results.identity import ANALYSIS_VERSION, json_safe, request_id, result_id, result_key
 
 LARGEST_IMAGE_BYTES = 32 * 2**20
 """Average frames beyond this are left out: publishing must not take longer than the analysis."""
@@ -39,7 +39,7 @@ class Analysis:
 
     description: RunDescription
     settings: Mapping[str, Any]
-    """Every setting that changes numbers."""
+    """Every setting that changes numbers, with the defaults filled in."""
     two_time: TwoTime
     """As it is published: rows may be binned."""
     time_binning: int
@@ -61,6 +61,8 @@ class Analysis:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Flow run, versions, source of the frames, machine."""
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that were asked for by name; a failure of the same request is settled by this result."""
 
 
 def assemble(analysis: Analysis) -> ResultContent:
@@ -83,6 +85,7 @@ def _metadata(analysis: Analysis) -> dict[str, Any]:
             {
                 **run_metadata(run.metadata, run.uid, run.scan_id, run.sample),
                 "result_id": result_id(run.uid, analysis.settings),
+                "request_id": request_id(run.uid, analysis.asked),
                 "flow_run_id": analysis.provenance.get("flow_run_id"),
                 "versions": {"analysis": ANALYSIS_VERSION, **analysis.provenance.get("versions", {})},
                 "experiment": _experiment(run),

@@ -13,7 +13,7 @@ from tiled.queries import Key
 from beamline_ml.errors import BeamlineMLError
 from beamline_ml.results.assembly import run_metadata
 from beamline_ml.results.content import SPEC
-from beamline_ml.results.identity import json_safe, result_id, result_key
+from beamline_ml.results.identity import json_safe, request_id, result_key
 
 _CONFLICT = 409
 
@@ -50,11 +50,6 @@ def publish_failure(
         node.update_metadata(news, drop_revision=True)
         return node
     return _create(results, start, told, settings, flow_run_id)
-
-
-def request_id(run_uid: str, settings: Mapping[str, Any]) -> str:
-    """Identity of what was asked for; known before anything about the run is."""
-    return result_id(run_uid, {"asked": dict(settings)})
 
 
 def _create(

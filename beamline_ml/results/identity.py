@@ -30,6 +30,11 @@ def result_id(run_uid: str, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:_ID_LENGTH]
 
 
+def request_id(run_uid: str, asked: Mapping[str, Any]) -> str:
+    """Identity of what was asked for; known before anything about the run is."""
+    return result_id(run_uid, {"asked": dict(asked)})
+
+
 def file_digest(path: str | Path | None) -> str | None:
     """Short digest of a file that settings name: the same path with other bytes is another setting."""
     if path is None or not Path(path).is_file():

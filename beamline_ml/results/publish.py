@@ -12,7 +12,7 @@ from tiled.client.utils import ClientError
 from tiled.queries import Key
 
 from beamline_ml.errors import ResultError
-from beamline_ml.results.content import SPEC, ResultArray, ResultContent, ResultTable
+from beamline_ml.results.content import ResultArray, ResultContent, ResultTable
 from beamline_ml.results.writers import ACTIVE, abandoned, this_writer
 
 STALE_S = 60.0
@@ -119,7 +119,7 @@ def _claim(results: Container, content: ResultContent, token: str) -> Any:
     metadata = {**content.metadata, "status": "writing", "writer": this_writer(token)}
     for suffix in ("", f"_{content.result_id[:6]}", f"_{content.result_id[:6]}_{token[:4]}"):
         try:
-            return results.create_container(key=content.key + suffix, metadata=metadata, specs=[SPEC])
+            return results.create_container(key=content.key + suffix, metadata=metadata, specs=[content.spec])
         except ClientError as error:
             if error.response.status_code != _CONFLICT:
                 raise ResultError(
@@ -159,11 +159,10 @@ def _keep_one(results: Container, result_id: str) -> Any:
 
 
 def _delete_failures(results: Container, content: ResultContent) -> None:
-    request = content.metadata.get("request_id")
-    failed = results.search(Key("scan_uid") == content.metadata["scan_uid"]).search(Key("status") == "failed")
+    """Remove what earlier attempts at the same request left; a failure under other settings stays."""
+    failed = results.search(Key("request_id") == content.metadata["request_id"]).search(Key("status") == "failed")
     for node in failed.values():
-        if request is None or node.metadata.get("request_id") in (None, request):
-            _delete(node)
+        _delete(node)
 
 
 def _delete(node: Any) -> None:

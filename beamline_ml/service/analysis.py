@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +22,20 @@ from beamline_ml.correlation import (
     g2_from_two_time,
     two_time,
 )
-from beamline_ml.documents import describe_run, find_run
-from beamline_ml.errors import FitRefused, RunError, SettingsError
+from beamline_ml.correlation.partition import momentum_transfer, polar_pixels
+from beamline_ml.documents import beamline_places, describe_run, find_run
+from beamline_ml.errors import BudgetExceeded, FitRefused, RunError, SettingsError
 from beamline_ml.frames import FrameReader, load_mask, load_qmap, open_frames
-from beamline_ml.records import G2, Forecast, FrameBlock, PowerLaw, RelaxationFits, RunDescription, TwoTime
-from beamline_ml.settings import AnalysisSettings, Settings
+from beamline_ml.records import G2, Forecast, FrameBlock, Geometry, PowerLaw, RelaxationFits, RunDescription, TwoTime
+from beamline_ml.settings import AnalysisSettings, MetadataSettings, Settings
 
 MOST_ROWS_PUBLISHED = 1024
 _FRAMES_FOR_BAD_PIXELS = 400
 _STATIC_BINS_PER_RING = 4
 _FEWEST_FRAMES = 16
+_BYTES_PER_PAIR = 12
+"""Of a pair of frames in one q bin: the exact sum in int64 and C2 in float32."""
+_Q_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Correlated:
     """(rows, cols) mean counts."""
     source: str
     """Where the frames were read: 'file' or 'tiled'."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def identity_settings(analysis: AnalysisSettings) -> dict[str, Any]:
     return numbers
 
 
-def look_up(raw: Any, run_uid: str, analysis: AnalysisSettings) -> Subject:
+def look_up(raw: Any, run_uid: str, analysis: AnalysisSettings, metadata: MetadataSettings | None = None) -> Subject:
     """Find the run and check what it says about itself.
 
     Raises
@@ -106,9 +112,11 @@ def look_up(raw: Any, run_uid: str, analysis: AnalysisSettings) -> Subject:
     RunError
         As :func:`~beamline_ml.documents.find_run` and :func:`~beamline_ml.documents.describe_run`; also when the frame
         range leaves too few frames.
+    SettingsError
+        When the profile names a place for something that the analysis does not ask for.
     """
     run = find_run(raw, run_uid)
-    description = describe_run(run)
+    description = describe_run(run, beamline_places(metadata or MetadataSettings()))
     last = description.n_frames if analysis.last_frame is None else min(analysis.last_frame, description.n_frames)
     if last - analysis.first_frame < _FEWEST_FRAMES:
         raise RunError(
@@ -134,16 +142,47 @@ def choose_qmap(subject: Subject, analysis: AnalysisSettings) -> QMap:
     shape = subject.description.frame_shape
     mask = None if analysis.mask is None else load_mask(analysis.mask, shape)
     if analysis.qmap is not None:
-        qmap = load_qmap(analysis.qmap, shape, analysis.n_q)
+        qmap = _with_q(load_qmap(analysis.qmap, shape, analysis.n_q), subject.description.geometry)
         return qmap if mask is None else qmap.without(~mask)
     n_static = _STATIC_BINS_PER_RING * analysis.n_q if analysis.normalization == "static" else None
     return QMap.from_geometry(subject.description.geometry, shape, n_q=analysis.n_q, n_static=n_static, mask=mask)
 
 
+def _with_q(qmap: QMap, geometry: Geometry) -> QMap:
+    """The same map with the q of the run's geometry, where the file does not say its q."""
+    if np.isfinite(qmap.q_inv_angstrom).all():
+        return qmap
+    return QMap(qmap.labels, qmap.static_labels, qmap.mask, qmap.flatfield, _mean_q(qmap, geometry))
+
+
+def _mean_q(qmap: QMap, geometry: Geometry) -> NDArray[np.float64]:
+    radius_px, _ = polar_pixels(geometry, qmap.frame_shape)
+    q = momentum_transfer(geometry, radius_px)
+    return np.bincount(qmap.labels.ravel(), q.ravel(), qmap.n_q + 1)[1:] / qmap.n_pixels
+
+
+def _q_warnings(qmap: QMap, geometry: Geometry) -> tuple[str, ...]:
+    """Whether the q-map says another q than the run's geometry: one of the two belongs to another experiment."""
+    expected = _mean_q(qmap, geometry)
+    off = np.nanmax(np.abs(qmap.q_inv_angstrom / expected - 1))
+    if off <= _Q_TOLERANCE:
+        return ()
+    return (
+        f"The q values of the q-map differ by up to {off:.0%} from those of the run's geometry (energy, distance, beam "
+        "centre); those of the q-map were used.",
+    )
+
+
 def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: str) -> Correlated:
-    """Two-time functions, g2, relaxation fits and their power law, without the pixels that are bad."""
-    sample = reader.read(subject.first, min(subject.first + _FRAMES_FOR_BAD_PIXELS, subject.last))
-    bad = bad_pixels(sample.frames)
+    """Two-time functions, g2, relaxation fits and their power law, without the pixels that are bad.
+
+    Raises
+    ------
+    BudgetExceeded
+        When the two-time functions of so many frames would not fit into the memory that is allowed.
+    """
+    _require_room(subject, reader, qmap)
+    bad = bad_pixels(reader.read(subject.first, _sample_end(subject, reader)).frames)
     used = qmap.without(bad)
     average = _Average()
     period_s = subject.description.frame_period_s
@@ -157,7 +196,35 @@ def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: 
     )
     g2 = g2_from_two_time(correlated)
     fits = fit_relaxation(g2, correlated)
-    return Correlated(used, correlated, g2, fits, fit_power_law(fits), average.mean(), type(reader).__name__)
+    return Correlated(
+        used,
+        correlated,
+        g2,
+        fits,
+        fit_power_law(fits),
+        average.mean(),
+        reader.source,
+        _q_warnings(used, subject.description.geometry),
+    )
+
+
+def _sample_end(subject: Subject, reader: FrameReader) -> int:
+    """One past the last frame that is searched for bad pixels, as many as memory allows."""
+    most = max(1, min(_FRAMES_FOR_BAD_PIXELS, reader.max_bytes // max(1, reader.frame_bytes)))
+    return min(subject.first + most, subject.last)
+
+
+def _require_room(subject: Subject, reader: FrameReader, qmap: QMap) -> None:
+    n_frames = subject.last - subject.first
+    needed = qmap.n_q * n_frames**2 * _BYTES_PER_PAIR
+    if needed > reader.max_bytes:
+        most = math.isqrt(reader.max_bytes // (qmap.n_q * _BYTES_PER_PAIR))
+        raise BudgetExceeded(
+            f"The two-time functions of {n_frames} frames in {qmap.n_q} q bins need {needed / 2**30:.3g} GiB; "
+            f"{reader.max_bytes / 2**30:.3g} GiB are allowed.",
+            f"Analyse at most {most} frames at once (first_frame, last_frame), use fewer q bins, or raise "
+            "data.max_gib in the profile.",
+        )
 
 
 def _blocks(subject: Subject, reader: FrameReader) -> Iterator[FrameBlock]:

@@ -106,7 +106,8 @@ class Publication:
             refusal=explained.refusal,
             average_frame=correlated.average_frame,
             roi_map=correlated.qmap.labels,
-            warnings=(*subject.description.warnings, *explained.warnings),
+            warnings=(*subject.description.warnings, *correlated.warnings, *explained.warnings),
+            asked=self.asked,
             provenance=self._provenance(correlated),
             timings_s=timings_s,
         )

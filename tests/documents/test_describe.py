@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from beamline_ml.documents import describe_run
-from beamline_ml.documents.fields import FIELDS, Place
+from beamline_ml.documents import beamline_places, describe_run
+from beamline_ml.documents.fields import FIELDS
 from beamline_ml.documents.gate import lookup_in, read_field
-from beamline_ml.errors import MetadataMissing, RunAborted, StreamMissing
+from beamline_ml.errors import MetadataMissing, RunAborted, SettingsError, StreamMissing
 from beamline_ml.records import Geometry
+from beamline_ml.settings import FieldPlace, MetadataSettings
 
 COUNTS = np.ones((40, 32, 24), np.uint16)
 GOOD = {
@@ -120,10 +121,20 @@ def test_two_distances_that_agree_are_not(record_run, path):
 
 def test_places_of_a_beamline_come_first(record_run, path):
     run = record_run(path, endstation={"energy_eV": 9000.0})
-    places = {"photon_energy_kev": (Place("start.endstation.energy_eV", scale=1e-3),)}
-    description = describe_run(run, places)
+    place = FieldPlace(path="start.endstation.energy_eV", scale=1e-3)
+    settings = MetadataSettings(places={"photon_energy_kev": (place,)})
+    description = describe_run(run, beamline_places(settings))
     assert description.geometry.photon_energy_kev == pytest.approx(9.0)
     assert "photon_energy_kev is 9" in description.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "said"),
+    [("energy", "start.energy", "names energy.*photon_energy_kev"), ("exposure_s", "exposure", "leads to exposure")],
+)
+def test_places_that_cannot_be_meant_are_refused(field, path, said):
+    with pytest.raises(SettingsError, match=said):
+        beamline_places(MetadataSettings(places={field: (FieldPlace(path=path),)}))
 
 
 def test_a_run_without_detector_stream(record_run):

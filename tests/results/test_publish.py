@@ -111,8 +111,8 @@ def test_racing_writers_that_do_not_see_each_other_end_in_one_result(results, co
 def test_a_failure_says_why_and_a_success_removes_it(results, content):
     start = {"uid": content.metadata["scan_uid"], "scan_id": 12, "sample": {"name": "latex 5%"}, "technique": "xpcs"}
     error = MetadataMissing("Scan 12 does not say its beam_center_row_px.", "Record it.")
-    publish_failure(results, start, error, {"n_q": 3})
-    failed = publish_failure(results, start, error, {"n_q": 3})
+    publish_failure(results, start, error, {})
+    failed = publish_failure(results, start, error, {})
     assert failed.status == "failed"
     assert failed.metadata["attempts"] == 2
     assert failed.error == {"type": "MetadataMissing", "culprit": error.culprit, "remedy": "Record it."}
@@ -127,9 +127,7 @@ def test_a_failure_under_other_settings_stays(results, make_analysis):
     uid = str(uuid4())
     start = {"uid": uid, "scan_id": 12, "sample": {"name": "latex 5%"}, "technique": "xpcs"}
     publish_failure(results, start, ResultError("The q-map is missing.", "Give one."), {"qmap": "absent.h5"})
-    content = assemble(make_analysis(uid))
-    content = replace(content, metadata={**content.metadata, "request_id": request_id(uid, {"qmap": None})})
-    publish_result(results, content)
+    publish_result(results, assemble(make_analysis(uid)))
     assert [result.status for result in Results(results).of_run(uid)] == ["complete", "failed"]
 
 
