@@ -76,18 +76,28 @@ def draw(picture: Picture) -> Figure:
 
 
 def _draw_heading(figure: Figure, picture: Picture) -> None:
-    """Title and headline; the layout keeps room for as many lines as there are."""
+    """Title and headline in a strip at the top that the panels leave free."""
     lines = textwrap.wrap(picture.headline, _HEADLINE_WIDTH)
-    figure.suptitle(picture.title + "\n" * (len(lines) + 1), fontsize=13, fontweight="bold", x=0.01, ha="left", y=0.995)
-    below_title = 1 - 0.36 / figure.get_figheight()
-    figure.text(0.01, below_title, "\n".join(lines), fontsize=9.5, color=_INK, va="top", linespacing=1.35)
+    height = figure.get_figheight()
+    figure.text(0.01, 1 - 0.10 / height, picture.title, fontsize=13, fontweight="bold", va="top")
+    figure.text(0.01, 1 - 0.42 / height, "\n".join(lines), fontsize=9.5, color=_INK, va="top", linespacing=1.35)
+    strip = (0.5 + 0.19 * len(lines)) / height
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - strip))
 
 
 def _telling_ring(picture: Picture) -> int:
     """The ring that decays to about a half within the run shows most, in the map and in the forecast."""
     duration_s = float(picture.age_s[-1] - picture.age_s[0])
     distance = np.abs(np.log(picture.fits.relaxation_time_s / (0.35 * duration_s)))
+    if picture.forecast is not None:
+        forecast_q = picture.forecast.q_inv_angstrom
+        distance[[not np.isclose(forecast_q, q, rtol=1e-3).any() for q in picture.fits.q_inv_angstrom]] = np.nan
     return int(np.nanargmin(distance)) if np.isfinite(distance).any() else len(picture.fits.q_inv_angstrom) // 2
+
+
+def _forecast_ring(forecast: Forecast, q_inv_angstrom: float) -> int:
+    """Index in the forecast of a ring; a forecast may leave out rings that showed no correlation."""
+    return int(np.argmin(np.abs(forecast.q_inv_angstrom - q_inv_angstrom)))
 
 
 def _q(q_inv_angstrom: float) -> str:
@@ -182,6 +192,7 @@ def _draw_relaxation(axes: Axes, picture: Picture) -> None:
 def _draw_forecast(axes: Axes, picture: Picture, forecast: Forecast, ring: int) -> None:
     """Correlation of one age near the end of the run with every other: measured before, forecast after."""
     times_s, until_s = forecast.times_s, forecast.observed_until_s
+    ahead = _forecast_ring(forecast, picture.fits.q_inv_angstrom[ring])
     reference = int(np.searchsorted(times_s, 0.75 * until_s))
     future = np.flatnonzero(times_s >= until_s)
     row = int(np.argmin(np.abs(picture.age_s - times_s[reference])))
@@ -189,15 +200,15 @@ def _draw_forecast(axes: Axes, picture: Picture, forecast: Forecast, ring: int) 
     axes.plot(
         picture.age_s[measured_at], picture.c2[ring, row, measured_at], ".", ms=3, color=_MEASURED, label="measured"
     )
-    band = forecast.lower[ring, reference, future], forecast.upper[ring, reference, future]
+    band = forecast.lower[ahead, reference, future], forecast.upper[ahead, reference, future]
     axes.fill_between(times_s[future], *band, color=_FORECAST, alpha=0.25, lw=0, label="95 % band")
     axes.plot(
-        times_s, np.where(np.arange(len(times_s)) == reference, np.nan, forecast.c2[ring, reference]), color=_FORECAST
+        times_s, np.where(np.arange(len(times_s)) == reference, np.nan, forecast.c2[ahead, reference]), color=_FORECAST
     )
     axes.plot([], [], color=_FORECAST, label=f"forecast ({forecast.method.replace('_', ' ')})")
     _mark_end(axes, until_s)
     axes.set(xlabel="age t₂ (s)", ylabel="C₂(q, t₁, t₂)")
-    axes.set_title(f"How t₁ = {times_s[reference]:.3g} s is remembered, {_q(forecast.q_inv_angstrom[ring])}")
+    axes.set_title(f"How t₁ = {times_s[reference]:.3g} s is remembered, {_q(forecast.q_inv_angstrom[ahead])}")
     axes.legend(loc="best")
 
 

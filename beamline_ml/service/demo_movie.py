@@ -48,6 +48,11 @@ class Truth:
         """Write as .npz."""
         np.savez_compressed(path, **{name: getattr(self, name) for name in self.__dataclass_fields__})
 
+    @property
+    def early_contrast(self) -> NDArray[np.float64]:
+        """(n_q,) C2 - 1 of neighbouring blocks, the contrast also of rings that hardly relax."""
+        return np.asarray(np.nanmean(np.diagonal(self.c2, offset=1, axis1=1, axis2=2), axis=1) - 1.0, dtype=np.float64)
+
     @classmethod
     def read(cls, path: Path) -> Truth:
         """Read what :meth:`write` wrote."""

@@ -92,8 +92,9 @@ def _forecast_scores(forecast: Forecast, truth: Truth) -> tuple[float, float, fl
     future = forecast.times_s[later] > forecast.observed_until_s
     future &= forecast.times_s[later] <= truth.age_s[-1]
     later, earlier = later[future], earlier[future]
-    true = _truth_at(truth, forecast.times_s[later], forecast.times_s[earlier])
-    contrast = truth.contrast[:, None]
+    rings = [int(np.argmin(np.abs(truth.q_inv_angstrom - q))) for q in forecast.q_inv_angstrom]
+    true = _truth_at(truth, rings, forecast.times_s[later], forecast.times_s[earlier])
+    contrast = truth.early_contrast[rings, None]
     predicted = forecast.c2[:, later, earlier]
     still = _persistence(forecast, later, earlier)
     inside = (forecast.lower[:, later, earlier] <= true) & (true <= forecast.upper[:, later, earlier])
@@ -104,11 +105,12 @@ def _forecast_scores(forecast: Forecast, truth: Truth) -> tuple[float, float, fl
     )
 
 
-def _truth_at(truth: Truth, later_s: NDArray[Any], earlier_s: NDArray[Any]) -> NDArray[np.float64]:
-    """The noise-free C2 at pairs of ages, (n_q, n_pairs)."""
+def _truth_at(truth: Truth, rings: list[int], later_s: NDArray[Any], earlier_s: NDArray[Any]) -> NDArray[np.float64]:
+    """The noise-free C2 of these rings at pairs of ages, (n_rings, n_pairs)."""
     points = np.clip(np.stack([later_s, earlier_s], axis=1), truth.age_s[0], truth.age_s[-1])
     grid = (truth.age_s, truth.age_s)
-    return np.stack([RegularGridInterpolator(grid, ring.astype(np.float64))(points) for ring in truth.c2])
+    maps = truth.c2[rings].astype(np.float64)
+    return np.stack([RegularGridInterpolator(grid, ring)(points) for ring in maps])
 
 
 def _persistence(forecast: Forecast, later: NDArray[Any], earlier: NDArray[Any]) -> NDArray[np.float64]:
