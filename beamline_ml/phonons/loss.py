@@ -40,16 +40,29 @@ class Targets:
         return Targets(self.points[index], self.shares[index], self.heat_capacity[index])
 
 
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """How much each part of the loss counts."""
+
+    points: float = 1.0
+    """Squared error of the published points, sized as predicted."""
+    renormalised: float = 0.0
+    """Squared error with the prediction scaled to maximum 1."""
+    transport: float = 0.8
+    """Area between cumulative densities, windows and points half each."""
+    thermal: float = 0.03
+    """Relative errors of heat capacities and displacements."""
+
+
 class DensityLoss(nn.Module):
-    """Squared error of the published points (as sized, and scaled to maximum 1) + transport distance + relative errors
-    of the thermodynamics.
+    """Squared error of the published points + transport distance + relative errors of the thermodynamics.
 
     The transport distance (area between the cumulative densities) tells the network how far off a peak is, which a
     squared error does not; the heat capacities and the displacement integral keep it honest at low energy, where few
     modes lie.
     """
 
-    def __init__(self, transport: float = 0.5, thermal: float = 0.03) -> None:
+    def __init__(self, weights: LossWeights | None = None) -> None:
         super().__init__()
         edges = EDGES_INV_CM * MEV_PER_INV_CM
         capacity = torch.stack([torch.as_tensor(heat_capacity_kernel(edges, t)) for t in LOSS_TEMPERATURES_K], dim=1)
@@ -59,17 +72,18 @@ class DensityLoss(nn.Module):
         self.register_buffer("capacity", capacity.float())
         self.register_buffer("displacement", torch.as_tensor(displacement_kernel(edges, 300.0)).float())
         self.register_buffer("widths", torch.as_tensor(WIDTHS_INV_CM / _WIDE).float())
-        self.transport, self.thermal = transport, thermal
+        self.weights = weights or LossWeights()
 
     def forward(self, output: NetworkOutput, targets: Targets) -> Tensor:
         """Scalar loss of a batch."""
+        w = self.weights
         points = (output.points - targets.points).square().mean()
-        renormalised = output.points / output.points.amax(dim=1, keepdim=True).clamp(min=1e-3)
-        shape = (renormalised - targets.points).square().mean()
+        scaled = output.points / output.points.amax(dim=1, keepdim=True).clamp(min=1e-3)
+        renormalised = (scaled - targets.points).square().mean()
         distance = (torch.cumsum(output.shares - targets.shares, dim=1).abs() * self.widths).sum(dim=1).mean()
         curves = torch.cumsum(_unit_area(output.points) - _unit_area(targets.points), dim=1).abs().mean()
-        transport = self.transport * (distance + curves) / 2.0
-        return 0.7 * points + 0.3 * shape + transport + self.thermal * self._thermal(output.shares, targets)
+        shape = w.points * points + w.renormalised * renormalised + w.transport * (distance + curves) / 2.0
+        return shape + w.thermal * self._thermal(output.shares, targets)
 
     def _thermal(self, shares: Tensor, targets: Targets) -> Tensor:
         capacity = _log_ratio(shares @ self.capacity, targets.heat_capacity)

@@ -80,11 +80,15 @@ class PhononNetwork(nn.Module):
 
     def forward(self, graph: CrystalGraph) -> NetworkOutput:
         """Densities of states of every crystal in the graph."""
+        return self.head(*self.describe(graph), graph)
+
+    def describe(self, graph: CrystalGraph) -> tuple[Tensor, Tensor]:
+        """(n_atoms, 2 n_scalars) invariants and (n_atoms, width) element features: what the head works from."""
         element = self.elements(graph.numbers)
         attributes = self.elements.attributes(element)
         edge = self.edges(graph, attributes)
         features = self.expansion(self.start(element), attributes, edge, graph)
-        return self.head(self.contraction(features, attributes, edge, graph), element, graph)
+        return self.contraction(features, attributes, edge, graph), element
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from beamline_ml.errors import DataError
 from beamline_ml.phonons.assembly import assemble
 from beamline_ml.phonons.dataset import Material
-from beamline_ml.phonons.training import MemberTraining, Recipe, TrainingSet, predict
+from beamline_ml.phonons.training import MemberTraining, Recipe, TrainingSet, finish_head, predict
 from beamline_ml.service.phonon_card import model_card
 from beamline_ml.service.phonon_data import DATA_FILE, load_materials
 
@@ -44,13 +44,15 @@ class _Member:
     recipe: Recipe
     deadline: float
     """Seconds since the epoch after which no new epoch begins."""
+    parent: int = 0
+    """Process that asked; when it is gone, nobody waits for the weights any more."""
 
 
 def train(
     data_path: Path,
     out_dir: Path,
     seed: int = 0,
-    members: int = 6,
+    members: int = 8,
     minutes: float | None = None,
     processes: int = 2,
     recipe: Recipe | None = None,
@@ -83,7 +85,7 @@ def train(
     materials = load_materials(data_path)
     _log_rows(out_dir, data_path, materials, recipe)
     deadline = time.time() + 60.0 * minutes if minutes else float("inf")
-    jobs = [_Member(data_path, out_dir / f"member{k}", seed + k, recipe, deadline) for k in range(members)]
+    jobs = [_Member(data_path, out_dir / f"member{k}", seed + k, recipe, deadline, os.getpid()) for k in range(members)]
     _train_members(jobs, processes, report)
     unfinished = [job.folder.name for job in jobs if not (job.folder / "weights.safetensors").is_file()]
     if unfinished:
@@ -140,7 +142,7 @@ def _train_member(job: _Member) -> None:
     training = MemberTraining(TrainingSet([m for m in materials if not m.held_out]), job.recipe, job.seed)
     held_out = TrainingSet([m for m in materials if m.held_out])
     _resume(training, job.folder / "checkpoint.safetensors")
-    while not training.finished and time.time() < job.deadline:
+    while not training.finished and time.time() < job.deadline and os.getppid() == job.parent:
         started = time.perf_counter()
         entry: dict[str, Any] = {"epoch": training.epoch + 1, "loss": training.run_epoch()}
         entry["seconds"] = round(time.perf_counter() - started, 2)
@@ -150,7 +152,8 @@ def _train_member(job: _Member) -> None:
         with (job.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(entry) + "\n")
     if training.finished:
-        save_file(training.average, job.folder / "weights.safetensors")
+        weights = finish_head(training.averaged_network(), training.data, job.recipe.finish, job.seed)
+        save_file(weights, job.folder / "weights.safetensors")
 
 
 def _held_out_mse(training: MemberTraining, held_out: TrainingSet) -> float:

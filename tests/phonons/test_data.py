@@ -18,7 +18,7 @@ from beamline_ml.service.phonon_data import load_arrays, load_materials, publish
 from .conftest import Mirror, originals
 
 TRAIN_ROWS, VALID_ROWS = [0, 2, 3, 7, 9, 11, 40], [1, 5]
-"""Row 40 has no original, like the last row of the published table; rows 4, 6, 8, 10 are in no split that is fetched."""
+"""Row 40 has no original, like the last row of the published table; rows 4, 6, 8, 10 are in no split fetched."""
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_textbook_crystals(
 def test_thermodynamics_of_the_answer(predictor: Predictor) -> None:
     dos = predictor(bulk("NaCl", "rocksalt", a=5.64))
     displacement = dos.mean_square_displacement(300.0)
-    # X-ray diffraction at 295 K: B about 1.6 (Na) and 1.3 (Cl) square angstrom (Butt et al., Acta Cryst. A44, 396, 1988).
+    # X-ray diffraction at 295 K: B about 1.6 (Na) and 1.3 (Cl) square angstrom (Butt et al., Acta Cryst. A44, 1988).
     assert (dos.b_factor(300.0) > 0.8).all()
     assert (dos.b_factor(300.0) < 2.4).all()
     low, high = dos.mean_square_displacement_band(300.0)

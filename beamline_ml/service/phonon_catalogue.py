@@ -1,0 +1,116 @@
+"""Samples in tiled, their predictions, and the results: what flow ``phonon-dos`` does, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from ase import Atoms
+from tiled.client import from_uri
+
+from beamline_ml.acquisition.containers import RUNS_SPEC, open_container
+from beamline_ml.errors import ServiceError, StructureRefused
+from beamline_ml.phonons import PhononDos, check_structure, load_predictor
+from beamline_ml.results import publish_result
+from beamline_ml.service.phonon_content import CONTAINER, identity, markdown, phonon_content
+from beamline_ml.service.phonon_samples import SAMPLES, CatalogueSample, catalogued_samples, readable
+from beamline_ml.settings import Settings, load_settings
+
+_TOGETHER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What came of the samples."""
+
+    made: tuple[tuple[CatalogueSample, PhononDos], ...]
+    refused: dict[str, str]
+    """Reason by name of the sample."""
+    unchanged: tuple[CatalogueSample, ...]
+    """Predicted before, from the same structure by the same weights."""
+
+    def markdown(self) -> str:
+        """Text of the artifact."""
+        return markdown({sample.name: dos for sample, dos in self.made}, self.refused, len(self.unchanged))
+
+
+class PhononCatalogue:
+    """Runs, samples and phonon results of one tiled server."""
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.tiled.api_key
+        self._root = from_uri(settings.tiled.uri, api_key=key.get_secret_value() if key else None)
+        self._raw = open_container(self._root, settings.tiled.raw, RUNS_SPEC)
+        self.results = open_container(self._root, f"{settings.tiled.results}/{CONTAINER}")
+
+    @classmethod
+    def open(cls) -> PhononCatalogue:
+        """Connect with the settings of profile and environment.
+
+        Raises
+        ------
+        ServiceError
+            When tiled does not answer.
+        """
+        settings = load_settings()
+        try:
+            return cls(settings)
+        except httpx.HTTPError as error:
+            raise ServiceError(
+                f"tiled at {settings.tiled.uri} does not answer ({error!r}).", "Start it; beamline-ml doctor says more."
+            ) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._root.context.close()
+
+    def samples(self, names: Sequence[str] | None = None) -> list[CatalogueSample]:
+        """Samples with a structure; only those named, when names are given."""
+        container = self._root.get(SAMPLES)
+        found = catalogued_samples(self._raw, container)
+        return [sample for sample in found if names is None or sample.name in names]
+
+    def predict(self, samples: Sequence[CatalogueSample]) -> Predictions:
+        """Densities of states of the samples that are new or changed."""
+        predictor = load_predictor()
+        there = {node.metadata.get("result_id"): node for node in self.results.values() if _complete(node)}
+        unchanged = tuple(sample for sample in samples if identity(sample, predictor.version) in there)
+        for sample in unchanged:
+            _link_runs(there[identity(sample, predictor.version)], sample)
+        known = {sample.structure_id for sample in unchanged}
+        crystals, refused = readable(sample for sample in samples if sample.structure_id not in known)
+        trusted = [(s, atoms) for s, atoms in crystals if _trusted(s, atoms, predictor.space.known_elements, refused)]
+        made: list[tuple[CatalogueSample, PhononDos]] = []
+        for start in range(0, len(trusted), _TOGETHER):
+            batch = trusted[start : start + _TOGETHER]
+            densities = predictor.many([atoms for _, atoms in batch])
+            made += [(sample, dos) for (sample, _), dos in zip(batch, densities, strict=True)]
+        return Predictions(tuple(made), refused, unchanged)
+
+    def publish(self, predictions: Predictions, flow_run_id: str | None = None) -> list[str]:
+        """Write every prediction into ``results/phonons`` and return the keys."""
+        # One after the other: each publication writes its arrays in parallel already, and SQLite has one writer.
+        contents = (phonon_content(sample, dos, flow_run_id) for sample, dos in predictions.made)
+        return [str(publish_result(self.results, content).item["id"]) for content in contents]
+
+
+def _complete(node: Any) -> bool:
+    return bool(node.metadata.get("status") == "complete")
+
+
+def _link_runs(node: Any, sample: CatalogueSample) -> None:
+    """A run made since then belongs to the result as well."""
+    linked = {*node.metadata.get("run_uids", ()), *sample.run_uids}
+    if linked != set(node.metadata.get("run_uids", ())):
+        node.update_metadata({"run_uids": sorted(linked)}, drop_revision=True)
+
+
+def _trusted(sample: CatalogueSample, atoms: Atoms, known: frozenset[int], refused: dict[str, str]) -> bool:
+    try:
+        check_structure(atoms, known, name=sample.name)
+    except StructureRefused as refusal:
+        refused[sample.name] = str(refusal)
+        return False
+    return True
