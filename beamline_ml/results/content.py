@@ -45,3 +45,5 @@ class ResultContent:
     """JSON-safe and searchable."""
     arrays: tuple[ResultArray, ...] = ()
     tables: tuple[ResultTable, ...] = field(default=())
+    spec: str = SPEC
+    """tiled spec, which decides the client class."""
