@@ -1,0 +1,83 @@
+"""Who forecasts this very run best? Everybody sees its beginning and is asked about the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamline_ml.dynamics.baselines import BASELINES, Observed
+from beamline_ml.dynamics.s_baselines import S_BASELINES
+from beamline_ml.records import Float64Array
+
+NEURAL_ODE = "neural_ode"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Rolling-origin scores, smaller is better."""
+
+    scores: dict[str, float]
+    """RMSE of F on entries whose later time was held out, over all origins, by competitor."""
+    s_scores: dict[str, float]
+    """RMSE of log S on held-out times, by competitor."""
+
+    @property
+    def winner(self) -> str:
+        """Name of the best forecast of C2."""
+        return min(self.scores, key=lambda name: self.scores[name])
+
+    @property
+    def s_winner(self) -> str:
+        """Name of the best forecast of S(q, t)."""
+        return min(self.s_scores, key=lambda name: self.s_scores[name])
+
+
+def held_out(n_train: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices t1 < t2 with n_train <= t2 < horizon."""
+    first, second = np.triu_indices(horizon, k=1)
+    late = second >= n_train
+    return first[late], second[late]
+
+
+def run_contest(
+    observed: Observed,
+    log_s: Float64Array,
+    blind: dict[int, tuple[Float64Array, Float64Array]],
+) -> Contest:
+    """Score the neural ODE's blind predictions and every baseline on the same held-out entries.
+
+    Parameters
+    ----------
+    observed
+        Measured F = (C2 - 1) / contrast of the whole run.
+    log_s
+        (n_q, n) measured log S.
+    blind
+        For each origin (number of blocks seen): the neural ODE's f^2 (n_q, h, h) and log S (n_q, h) up to a horizon h.
+    """
+    errors: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
+    s_errors: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *S_BASELINES)}
+    for n_train, (ode_f2, ode_log_s) in blind.items():
+        horizon = ode_f2.shape[1]
+        first, second = held_out(n_train, horizon)
+        truth = observed.f[:, first, second]
+        known = np.isfinite(truth)
+        errors[NEURAL_ODE].append((ode_f2[:, first, second] - truth)[known])
+        for name, baseline in BASELINES.items():
+            guess = baseline(observed.until(n_train), observed.times_s[:horizon])
+            errors[name].append((guess[:, first, second] - truth)[known])
+        # The scale of S is a nuisance: every forecast starts where the training data end.
+        shift = (log_s[:, :n_train] - ode_log_s[:, :n_train])[:, -3:].mean(axis=1, keepdims=True)
+        s_truth = log_s[:, n_train:horizon]
+        s_errors[NEURAL_ODE].append((ode_log_s[:, n_train:] + shift - s_truth).ravel())
+        for name, s_baseline in S_BASELINES.items():
+            s_guess = s_baseline(log_s, n_train, observed.times_s, observed.times_s[:horizon])
+            s_errors[name].append((s_guess[:, n_train:horizon] - s_truth).ravel())
+    return Contest(_rms(errors), _rms(s_errors))
+
+
+def _rms(errors: dict[str, list[Float64Array]]) -> dict[str, float]:
+    return {
+        name: float(np.sqrt(np.mean(np.concatenate(parts) ** 2))) for name, parts in errors.items() if len(parts) > 0
+    }

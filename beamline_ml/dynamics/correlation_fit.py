@@ -1,0 +1,251 @@
+"""Fit of force and diffusion to C2 and S(q, t): Gauss-Newton with a growing horizon.
+
+While the horizon is short, one set of surrogates with exact tangents (``flow``) finds the neighbourhood of the answer.
+Then ensembles take over (``statistical_gauss_newton``), because single trajectories become chaotic. The ensemble drawn
+before the horizon grows has seen nothing of the blocks it is compared with next: its misses there are an honest
+rolling-origin score, free of charge.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from beamline_ml.dynamics.compression import Compressed, compress
+from beamline_ml.dynamics.flow import move, move_with_tangents
+from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.result import DynamicsFit
+from beamline_ml.dynamics.shells import shell_values, squared
+from beamline_ml.dynamics.spline import fit_spline
+from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from, prior_precision, regress
+from beamline_ml.dynamics.surrogates import Scene
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array, IntArray
+
+FIRST_HORIZON = 0.35
+TANGENT_STEPS = 3
+HORIZONS = (0.5, 0.7, 1.0, 1.0)
+SPREAD = (1.5, 1.5, 1.5, 1.0)
+"""How much wider than the belief each ensemble is drawn: a longer lever for the regression."""
+SMALLEST_LOG_D_SPREAD = 0.1
+N_GROUPS = 4
+TRUST = 1.0
+
+
+@dataclass
+class Progress:
+    """Where a fit stands, and what it did."""
+
+    belief: Belief
+    n_times: int
+    """Blocks used so far."""
+    blind: dict[int, Float64Array] = field(default_factory=dict)
+    """Predicted f^2 (n_q, n_times, n_times) of an ensemble that had seen only so many blocks, by that number."""
+    blind_log_s: dict[int, Float64Array] = field(default_factory=dict)
+    """The same for log S (n_q, n_times)."""
+    skipped: list[str] = field(default_factory=list)
+
+
+def simulate(
+    scene: Scene, times_s: Float64Array, parameters: Float64Array, seed: int
+) -> tuple[Float64Array, Float64Array] | None:
+    """f^2 (n_q, n_times, n_times) and log S (n_q, n_times) of one member; None when its motion is not finite."""
+    particles, shells = scene.surrogates(times_s, np.random.default_rng(seed))
+    try:
+        coefficients = scene.velocity_scale_um_per_s * parameters[:-1]
+        x = move(particles, coefficients, scene.cutoff_um, float(np.exp(parameters[-1])))
+    except FitRefused:
+        return None
+    if not np.isfinite(x).all():
+        return None
+    values = shell_values(x, scene.n_boxes, shells)
+    return squared(values.f, shells.modes(scene.n_boxes)), values.log_s
+
+
+def simulate_all(
+    scene: Scene, times_s: Float64Array, ensemble: Float64Array, seed: int, n_threads: int
+) -> tuple[IntArray, Float64Array, Float64Array]:
+    """Indices of the members that survived, their f^2 and log S, stacked along the first axis.
+
+    Raises
+    ------
+    FitRefused
+        When fewer than half of the members have finite motion.
+    """
+    seeds = np.random.SeedSequence(seed).generate_state(N_GROUPS)[groups_of(len(ensemble))]
+    with ThreadPoolExecutor(n_threads) as threads:
+        jobs = [threads.submit(simulate, scene, times_s, p, int(s)) for p, s in zip(ensemble, seeds, strict=True)]
+        results = [job.result() for job in jobs]
+    alive = [k for k, result in enumerate(results) if result is not None]
+    if len(alive) < max(4, len(ensemble) // 2):
+        raise FitRefused(
+            f"Only {len(alive)} of {len(ensemble)} ensemble members have finite motion.",
+            "The force is too stiff for the step: raise steps_per_time, or shorten the cutoff.",
+        )
+    kept = [result for result in results if result is not None]
+    return np.array(alive), np.stack([f2 for f2, _ in kept]), np.stack([s for _, s in kept])
+
+
+def groups_of(n_members: int) -> IntArray:
+    """(n_members,) group of each member: antithetic pairs stay together and share particles and noise."""
+    return (np.arange(n_members) // 2) % N_GROUPS
+
+
+def first_diffusion(observations: CorrelationObservations) -> float:
+    """Rough D from how fast each ring loses its correlation over the first lags: median of rate / (2 q^2)."""
+    times = observations.times_s
+    estimates = []
+    for k, q in enumerate(observations.q_inv_um):
+        lag_1 = np.nanmean(np.diagonal(observations.c2[k], offset=1)) - 1.0
+        lag_2 = np.nanmean(np.diagonal(observations.c2[k], offset=2)) - 1.0
+        if lag_1 > 0.02 and lag_2 > 0.01 and lag_2 < lag_1:
+            estimates.append(np.log(lag_1 / lag_2) / (2.0 * q**2 * np.mean(np.diff(times)[: len(times) // 2])))
+    if not estimates:
+        return 1.0 / (float(observations.q_inv_um.max()) ** 2 * float(times[-1]))
+    return float(np.median(estimates))
+
+
+def fit_correlations(
+    observations: CorrelationObservations,
+    model: DynamicsModel,
+    scene: Scene,
+    deadline: float,
+    seed: int,
+    state: DynamicsFit | None = None,
+) -> Progress:
+    """Run all stages that the deadline allows, from an earlier fit's answer where there is one."""
+    n_times = len(observations.times_s)
+    first = min(n_times, max(4, round(FIRST_HORIZON * n_times)))
+    if state is not None:
+        progress = Progress(_belief_of(state, scene), first)
+    else:
+        progress = _tangent_stage(observations, model, scene, first, deadline, seed)
+    cost_s = 0.0
+    for stage, (part, spread) in enumerate(zip(HORIZONS, SPREAD, strict=True)):
+        horizon = n_times if observations.stationary else min(n_times, max(first, round(part * n_times)))
+        began = time.monotonic()
+        if began + cost_s * horizon / max(progress.n_times, 1) > deadline:
+            progress.skipped.append(f"horizon {horizon}/{n_times} of stage {stage + 1}")
+            continue
+        _ensemble_stage(progress, observations, model, scene, horizon, spread, seed + 101 * (stage + 1))
+        cost_s = time.monotonic() - began
+    return progress
+
+
+def _belief_of(state: DynamicsFit, scene: Scene) -> Belief:
+    """An earlier answer in this scene's units, twice as uncertain as it was: the data behind it come again."""
+    n = len(state.coefficients)
+    coefficients = fit_spline(lambda r: state.kernel(r)[0], n, scene.cutoff_um)
+    scale = np.append(np.full(n, 1.0 / scene.velocity_scale_um_per_s), 1.0)
+    covariance = 4.0 * state.covariance * np.outer(scale, scale)
+    return Belief(np.append(coefficients * scale[0], state.log_d), covariance, 10.0, state.chi2)
+
+
+def _tangent_stage(
+    observations: CorrelationObservations, model: DynamicsModel, scene: Scene, horizon: int, deadline: float, seed: int
+) -> Progress:
+    """A few Gauss-Newton steps with exact tangents on one set of surrogates, from no force at all."""
+    rng = np.random.default_rng(seed)
+    target = compress(observations, horizon, rng)
+    particles, shells = scene.surrogates(observations.times_s[:horizon], rng)
+    n_modes = shells.modes(scene.n_boxes)
+    prior_mean = np.append(np.zeros(model.n_coefficients), np.log(first_diffusion(observations)))
+    prior = np.asarray(np.linalg.inv(prior_precision(model.n_coefficients, 1.0)), np.float64)
+    belief = Belief(prior_mean, prior, 1.0, np.inf)
+    for _ in range(TANGENT_STEPS):
+        if time.monotonic() > deadline:
+            break
+        coefficients = scene.velocity_scale_um_per_s * belief.mean[:-1]
+        x, tangents = move_with_tangents(particles, coefficients, scene.cutoff_um, float(np.exp(belief.mean[-1])))
+        tangents[..., :-1] *= scene.velocity_scale_um_per_s
+        if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
+            raise FitRefused("The surrogate particles' motion is not finite.", "Raise steps_per_time.")
+        values = shell_values(x, scene.n_boxes, shells, tangents)
+        slope = _slopes(target, values.f, values.d_f, values.d_log_s, n_modes)
+        difference = target.differences(squared(values.f, n_modes), values.log_s)
+        if not model.interacting:
+            slope[:, :-1] = 0.0
+        # Surrogates have about as many modes as the data have speckles: halve the weight.
+        belief = _limited(
+            belief,
+            belief_from(
+                0.5 * slope.T @ slope,
+                -0.5 * slope.T @ difference,
+                belief.mean,
+                prior_mean,
+                belief.smoothness,
+                float((difference**2).mean()),
+            ),
+        )
+    return Progress(belief, horizon)
+
+
+def _slopes(
+    target: Compressed,
+    f: Float64Array,
+    d_f: Float64Array | None,
+    d_log_s: Float64Array | None,
+    n_modes: Float64Array,
+) -> Float64Array:
+    if d_f is None or d_log_s is None:
+        raise FitRefused("Observables came without derivatives.", "Pass tangents to shell_values.")
+    d_f2 = 2.0 * f[..., None] * d_f / (1.0 - 0.5 / n_modes)[:, None, None, None]
+    return target.derivatives(d_f2, d_log_s)
+
+
+def _limited(old: Belief, new: Belief) -> Belief:
+    """The new belief, its mean not further from the old than v0 in any coefficient and a factor e in D."""
+    step = new.mean - old.mean
+    scale = min(1.0, 1.0 / max(float(np.abs(step).max()), 1e-30))
+    return Belief(old.mean + scale * step, new.covariance, new.smoothness, new.chi2)
+
+
+def _trusted(old: Belief, new: Belief, spread: float) -> Belief:
+    """The new belief, its mean within the region that the ensemble has explored."""
+    step = new.mean - old.mean
+    reach = np.sqrt(step @ np.linalg.pinv(old.covariance, hermitian=True) @ step / len(step)) / spread
+    scale = min(1.0, TRUST / max(float(reach), 1e-30))
+    return Belief(old.mean + scale * step, new.covariance, new.smoothness, new.chi2)
+
+
+def _ensemble_stage(
+    progress: Progress,
+    observations: CorrelationObservations,
+    model: DynamicsModel,
+    scene: Scene,
+    horizon: int,
+    spread: float,
+    seed: int,
+) -> None:
+    """One regression step at a horizon; records what the ensemble predicted blindly."""
+    rng = np.random.default_rng(seed)
+    target = compress(observations, horizon, rng)
+    ensemble = _drawn(progress.belief, model, spread, rng)
+    alive, f2, log_s = simulate_all(scene, observations.times_s[:horizon], ensemble, seed, model.n_threads)
+    ensemble, group = ensemble[alive], groups_of(model.n_members)[alive]
+    if horizon > progress.n_times:
+        progress.blind[progress.n_times] = f2.mean(axis=0)
+        progress.blind_log_s[progress.n_times] = log_s.mean(axis=0)
+    differences = np.stack([target.differences(a, b) for a, b in zip(f2, log_s, strict=True)])
+    varied = slice(None) if model.interacting else slice(-1, None)
+    information = np.zeros((ensemble.shape[1], ensemble.shape[1]))
+    pull = np.zeros(ensemble.shape[1])
+    information[varied, varied], pull[varied], _, chi2 = regress(ensemble[:, varied], differences, group)
+    prior_mean = np.append(np.zeros(model.n_coefficients), progress.belief.mean[-1])
+    belief = belief_from(information, pull, ensemble.mean(axis=0), prior_mean, progress.belief.smoothness, chi2)
+    progress.belief = _trusted(progress.belief, belief, spread)
+    progress.n_times = horizon
+
+
+def _drawn(belief: Belief, model: DynamicsModel, spread: float, rng: np.random.Generator) -> Float64Array:
+    """An ensemble around a belief, never so narrow in D that a regression would see nothing."""
+    covariance = belief.covariance.copy()
+    covariance[-1, -1] = max(covariance[-1, -1], SMALLEST_LOG_D_SPREAD**2)
+    if not model.interacting:
+        covariance[:-1] = 0.0
+        covariance[:, :-1] = 0.0
+    return Belief(belief.mean, covariance, belief.smoothness, belief.chi2).draw(model.n_members, spread, rng)

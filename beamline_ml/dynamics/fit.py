@@ -1,0 +1,193 @@
+"""The front door: observations and a model in, a fit out, within a time budget."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from beamline_ml.dynamics.baselines import Observed
+from beamline_ml.dynamics.carry_over import carried_on
+from beamline_ml.dynamics.compression import contrasts, log_s_of, speckle_counts
+from beamline_ml.dynamics.contest import Contest, run_contest
+from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, simulate_all
+from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
+from beamline_ml.dynamics.surrogates import Scene, make_scene
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array
+
+DEFAULT_BUDGET_S = 40.0
+SHARE_FOR_LAST_LOOK = 0.85
+"""Part of the budget that the stages may use; the rest evaluates the answer on the whole run."""
+LAST_LOOK_MEMBERS = 8
+FIRST_ORIGIN = 0.5
+"""Forecasters are judged from origins that leave at least this part of the run to learn from."""
+
+
+def fit(
+    observations: CorrelationObservations,
+    model: DynamicsModel | None = None,
+    state: DynamicsFit | None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> DynamicsFit:
+    """Find the force and the diffusion coefficient that explain a run, and let forecasts compete on it.
+
+    Parameters
+    ----------
+    observations
+        Correlations of a run.
+    state
+        An earlier fit of the same sample (fewer frames): where to start from.
+    time_budget_s
+        Wall-clock time that may be used; stages that would not fit are left out and named in ``warnings``.
+
+    Raises
+    ------
+    FitRefused
+        When the data hold too little, or no finite motion explains them.
+    """
+    model = model or DynamicsModel()
+    budget = DEFAULT_BUDGET_S if time_budget_s is None else time_budget_s
+    began = time.monotonic()
+    if len(observations.times_s) < 6:
+        raise FitRefused(
+            f"{len(observations.times_s)} time blocks are too few to fit dynamics.",
+            "Record more frames, or use finer blocks.",
+        )
+    scene = make_scene(observations, model)
+    progress = fit_correlations(observations, model, scene, began + SHARE_FOR_LAST_LOOK * budget, seed, state)
+    return _assembled(observations, model, scene, progress, seed)
+
+
+def _assembled(
+    observations: CorrelationObservations, model: DynamicsModel, scene: Scene, progress: Progress, seed: int
+) -> DynamicsFit:
+    ages = observations.by_age or observations
+    f2, log_s = _last_look(ages, observations.stationary, model, scene, progress, seed)
+    contrast, contrast_err = contrasts(ages)
+    contest = _contest(ages, f2, log_s, progress, observations.stationary)
+    belief = progress.belief
+    # Where the misfit exceeds the noise, the errors grow with it.
+    scale = np.append(np.full(model.n_coefficients, scene.velocity_scale_um_per_s), 1.0)
+    covariance = belief.covariance * np.outer(scale, scale) * max(1.0, belief.chi2)
+    measured_log_s = np.log(ages.structure_factor)
+    offset = (measured_log_s - log_s).mean(axis=1, keepdims=True)
+    result = DynamicsFit(
+        mode=_mode(observations),
+        coefficients=belief.mean[:-1] * scene.velocity_scale_um_per_s,
+        covariance=covariance,
+        cutoff_um=scene.cutoff_um,
+        log_d=float(belief.mean[-1]),
+        number_density_per_um2=scene.number_density_per_um2,
+        box_um=scene.box_um,
+        n_boxes=scene.n_boxes,
+        n_per_box=scene.n_per_box,
+        steps_per_time=scene.steps_per_time,
+        n_forecast_members=model.n_forecast_members,
+        n_threads=model.n_threads,
+        seed=seed,
+        chi2=belief.chi2,
+        stationary=observations.stationary,
+        used_until_s=float(observations.times_s[progress.n_times - 1]),
+        edges_inv_um=scene.edges_inv_um,
+        q_inv_um=observations.q_inv_um,
+        times_s=ages.times_s,
+        c2=ages.c2,
+        c2_err=ages.c2_err,
+        structure_factor=ages.structure_factor,
+        n_speckles=speckle_counts(ages),
+        contrast=contrast,
+        contrast_err=contrast_err,
+        model_c2=1.0 + contrast[:, None, None] * f2,
+        model_s=np.exp(log_s + offset),
+        contest=contest.scores,
+        contest_s=contest.s_scores,
+        absolute=observations.absolute,
+        begin_s=ages.begin_s,
+    )
+    _refuse_nan(result)
+    return replace(result, warnings=_warnings(observations, result, progress))
+
+
+def _last_look(
+    ages: CorrelationObservations,
+    stationary: bool,
+    model: DynamicsModel,
+    scene: Scene,
+    progress: Progress,
+    seed: int,
+) -> tuple[Float64Array, Float64Array]:
+    """f^2 and log S at the answer on the whole age grid, averaged over a few members."""
+    rng = np.random.default_rng(seed + 7)
+    ensemble = progress.belief.draw(LAST_LOOK_MEMBERS, 1.0, rng)
+    if not model.interacting:
+        ensemble[:, :-1] = 0.0
+    times = ages.times_s - ages.times_s[0] if stationary else ages.times_s
+    _, f2, log_s = simulate_all(scene, times, ensemble, seed + 7, model.n_threads)
+    return (
+        (_stationary_average(f2.mean(axis=0)), np.zeros(log_s.shape[1:])) if stationary else (f2.mean(0), log_s.mean(0))
+    )
+
+
+def _stationary_average(f2: Float64Array) -> Float64Array:
+    """Average over equal lags: (n_q, n, n) Toeplitz."""
+    n = f2.shape[1]
+    by_lag = np.stack([np.diagonal(f2, offset=k, axis1=1, axis2=2).mean(axis=1) for k in range(n)], axis=1)
+    return by_lag[:, np.abs(np.arange(n)[None, :] - np.arange(n)[:, None])]
+
+
+def _contest(
+    ages: CorrelationObservations, f2: Float64Array, log_s: Float64Array, progress: Progress, stationary: bool
+) -> Contest:
+    contrast = contrasts(ages)[0][:, None, None]
+    blind = {n: _blind(ages, progress, n) for n in progress.blind if n >= FIRST_ORIGIN * len(ages.times_s)}
+    if stationary:
+        # One lag-dependent law for the whole run: every part of it is predicted by the same curve.
+        blind = {round(part * len(ages.times_s)): (f2, log_s) for part in (FIRST_ORIGIN, 0.7)}
+    measured = Observed((ages.c2 - 1.0) / contrast, ages.c2_err / contrast, ages.times_s, ages.q_inv_um)
+    return run_contest(measured, log_s_of(ages), blind)
+
+
+def _blind(ages: CorrelationObservations, progress: Progress, n_seen: int) -> tuple[Float64Array, Float64Array]:
+    """The forecast that the fit would have given after ``n_seen`` blocks: F and log S up to the next horizon."""
+    f2, log_s = progress.blind[n_seen], progress.blind_log_s[n_seen]
+    shift = (log_s_of(ages)[:, :n_seen] - log_s[:, :n_seen]).mean(axis=1, keepdims=True)
+    more = carried_on(ages, n_seen, f2, log_s + shift, n_seen)
+    contrast = contrasts(ages)[0][:, None, None]
+    return f2 + more.c2 / contrast, log_s + shift + more.log_s
+
+
+def _mode(observations: CorrelationObservations) -> str:
+    kind = (
+        "a stationary sample, folded onto lags" if observations.stationary else "an evolving sample, in blocks of age"
+    )
+    density = (
+        "density known" if observations.number_density_per_um2 is not None else "density unknown: force times density"
+    )
+    scale = "S(q, t) absolute" if observations.absolute else "S(q, t) relative"
+    return f"correlations of {kind}; {density}; {scale}"
+
+
+def _warnings(observations: CorrelationObservations, result: DynamicsFit, progress: Progress) -> tuple[str, ...]:
+    said = list(observations.warnings)
+    if progress.skipped:
+        said.append(f"The time budget left out: {'; '.join(progress.skipped)}.")
+    if not result.describes_data:
+        said.append(f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}).")
+    return tuple(said)
+
+
+def _refuse_nan(result: DynamicsFit) -> None:
+    numbers = (
+        result.coefficients,
+        result.covariance,
+        result.model_c2,
+        result.model_s,
+        np.array([result.log_d, result.chi2]),
+    )
+    if not all(np.isfinite(part).all() for part in numbers):
+        raise FitRefused("The fit did not stay finite.", "Check for frames without counts, or shorten the frame range.")

@@ -1,0 +1,143 @@
+"""Motion of surrogate particles and its derivative to every parameter, integrated by torchdiffeq.
+
+Additive noise makes the stochastic equation dx = u(x) dt + sqrt(2 D) dw an ordinary one for y = x - sqrt(2 D) w(t),
+w a fixed path (Doss 1977, Sussmann 1978): dy/dt = u(y + sqrt(2 D) w(t)). torchdiffeq integrates y together with the
+tangents dy/dp of all parameters p = (spline coefficients, log D); the fused kernel of ``pair_kernel`` does the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torchdiffeq import odeint
+
+from beamline_ml.dynamics.neighbours import Pairs, build_pairs, still_valid
+from beamline_ml.dynamics.pair_kernel import pair_tangent, pair_velocity
+from beamline_ml.records import Float64Array, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Surrogates:
+    """Independent periodic boxes of particles with the noise they will feel."""
+
+    start_um: Float64Array
+    """(n_boxes * n_per_box, 2)."""
+    n_boxes: int
+    box_um: float
+    """Edge of a box; 0 = open space."""
+    grid_s: Float64Array
+    """(n_steps + 1,) integration grid, starting at 0."""
+    snapshots: IntArray
+    """(n_times,) indices into the grid at which observables are taken, increasing."""
+    path: Float64Array
+    """(n_steps + 1, n_particles, 2) standard Brownian path w(t) in sqrt(s), zero at 0."""
+
+    def until(self, n_times: int) -> Surrogates:
+        """The same particles, only up to the given snapshot."""
+        last = int(self.snapshots[n_times - 1])
+        return Surrogates(
+            self.start_um,
+            self.n_boxes,
+            self.box_um,
+            self.grid_s[: last + 1],
+            self.snapshots[:n_times],
+            self.path[: last + 1],
+        )
+
+
+class _Field:
+    """Right-hand side for torchdiffeq: velocities, and tangents where asked."""
+
+    def __init__(self, particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float) -> None:
+        self._particles = particles
+        self._coefficients = np.ascontiguousarray(coefficients)
+        self._cutoff_um = cutoff_um
+        self._amplitude = float(np.sqrt(2.0 * diffusion))
+        self._pairs: Pairs | None = None
+
+    def positions(self, step: int, y: Float64Array) -> Float64Array:
+        return y + self._amplitude * self._particles.path[step]
+
+    def _neighbours(self, x: Float64Array) -> Pairs:
+        if self._pairs is None or not still_valid(self._pairs, x):
+            box, n_boxes = self._particles.box_um, self._particles.n_boxes
+            self._pairs = build_pairs(x, box, self._cutoff_um, n_boxes, skin_um=0.25 * self._cutoff_um)
+        return self._pairs
+
+    def _step(self, t: torch.Tensor) -> int:
+        return int(np.searchsorted(self._particles.grid_s, float(t) + 1e-9, side="right") - 1)
+
+    def velocity(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        x = self.positions(self._step(t), y.numpy())
+        pairs = self._neighbours(x)
+        out = np.zeros_like(x)
+        box = self._particles.box_um
+        pair_velocity(x, box, pairs.first, pairs.second, self._coefficients, self._cutoff_um, out)
+        return torch.from_numpy(out)
+
+    def with_tangents(
+        self, t: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        step = self._step(t)
+        x = self.positions(step, state[0].numpy())
+        tangent = state[1].numpy().copy()
+        tangent[:, :, -1] += 0.5 * self._amplitude * self._particles.path[step]
+        pairs = self._neighbours(x)
+        out, out_tangent = np.zeros_like(x), np.zeros_like(tangent)
+        coefficients, cutoff = self._coefficients, self._cutoff_um
+        box = self._particles.box_um
+        pair_tangent(x, box, pairs.first, pairs.second, coefficients, cutoff, tangent, out, out_tangent)
+        return torch.from_numpy(out), torch.from_numpy(out_tangent)
+
+
+def move(particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float) -> Float64Array:
+    """Positions at the snapshots, (n_times, n_particles, 2) um."""
+    field = _Field(particles, coefficients, cutoff_um, diffusion)
+    grid = torch.from_numpy(particles.grid_s)
+    times = _output_times(particles)
+    y = odeint(
+        field.velocity,
+        torch.from_numpy(particles.start_um),
+        times,
+        method="euler",
+        options={"grid_constructor": lambda *_: grid},
+    )
+    skip = len(times) - len(particles.snapshots)
+    return np.stack([field.positions(int(k), y[n + skip].numpy()) for n, k in enumerate(particles.snapshots)])
+
+
+def move_with_tangents(
+    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float
+) -> tuple[Float64Array, Float64Array]:
+    """Positions and their derivatives at the snapshots.
+
+    Returns
+    -------
+    x, tangents
+        (n_times, n, 2) um and (n_times, n, 2, n_coefficients + 1): derivative to each coefficient, then to log D.
+    """
+    field = _Field(particles, coefficients, cutoff_um, diffusion)
+    grid = torch.from_numpy(particles.grid_s)
+    times = _output_times(particles)
+    start = torch.from_numpy(particles.start_um)
+    no_tangent = torch.zeros((*particles.start_um.shape, len(coefficients) + 1), dtype=torch.float64)
+    y, tangents = odeint(
+        field.with_tangents,
+        (start, no_tangent),
+        times,
+        method="euler",
+        options={"grid_constructor": lambda *_: grid},
+    )
+    skip = len(times) - len(particles.snapshots)
+    x = np.stack([field.positions(int(k), y[n + skip].numpy()) for n, k in enumerate(particles.snapshots)])
+    tangent = tangents[skip:].numpy()
+    tangent[..., -1] += 0.5 * np.sqrt(2.0 * diffusion) * particles.path[particles.snapshots]
+    return x, tangent
+
+
+def _output_times(particles: Surrogates) -> torch.Tensor:
+    """Snapshot times, preceded by 0 where the first snapshot is later: torchdiffeq starts at its first time."""
+    times = particles.grid_s[particles.snapshots]
+    return torch.from_numpy(times if particles.snapshots[0] == 0 else np.append(0.0, times))

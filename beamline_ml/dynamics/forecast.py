@@ -1,0 +1,158 @@
+"""How the sample goes on after the run: the winner of the contest, with its band.
+
+The neural ODE's forecast is the mean over members drawn from the fit, each with new particles and noise. A run sees
+only so many speckles, and those that it saw will still be there for a while: what they added to the observed C2 is
+carried on into the future as far as speckles persist (``carry_over``). The band holds the members' spread, the speckle
+noise that cannot be foreseen, and the rolling-origin error where that was larger than expected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamline_ml.dynamics.baselines import BASELINES, Observed
+from beamline_ml.dynamics.carry_over import carried_on
+from beamline_ml.dynamics.compression import log_s_of
+from beamline_ml.dynamics.contest import NEURAL_ODE
+from beamline_ml.dynamics.correlation_fit import simulate_all
+from beamline_ml.dynamics.result import DynamicsFit
+from beamline_ml.dynamics.s_baselines import S_BASELINES
+from beamline_ml.dynamics.statistical_gauss_newton import Belief
+from beamline_ml.dynamics.surrogates import Scene
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array, Forecast
+
+TWO_SIGMA = 1.96
+LONGEST_FACTOR = 8.0
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """A forecast of F and log S on the whole time grid with its standard deviations."""
+
+    c2: Float64Array
+    c2_sd: Float64Array
+    log_s: Float64Array
+    log_s_sd: Float64Array
+
+
+def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
+    """C2 and S(q, t) from the first observed block until ``until_s``.
+
+    Parameters
+    ----------
+    until_s
+        Age of the sample in s, on the clock of the run.
+
+    Raises
+    ------
+    FitRefused
+        When ``until_s`` is not finite, not beyond the first block, or more than eight runs ahead.
+    """
+    observed, begin = fit_result.times_s, fit_result.begin_s
+    if not (np.isfinite(until_s) and observed[0] < until_s - begin <= LONGEST_FACTOR * observed[-1]):
+        raise FitRefused(
+            f"A forecast until {until_s} s is not possible: the run ends at {begin + observed[-1]:.3g} s.",
+            f"Ask for an age up to {LONGEST_FACTOR:g} times the run.",
+        )
+    times = _all_times(observed, until_s - begin)
+    winner = min(fit_result.contest, key=lambda name: fit_result.contest[name]) if fit_result.contest else NEURAL_ODE
+    s_winner = min(fit_result.contest_s, key=lambda n: fit_result.contest_s[n]) if fit_result.contest_s else NEURAL_ODE
+    ode = _neural_ode(fit_result, times)
+    ahead = ode if winner == NEURAL_ODE else _baseline(fit_result, winner, times)
+    log_s, log_s_sd = (ode.log_s, ode.log_s_sd) if s_winner == NEURAL_ODE else _s_baseline(fit_result, s_winner, times)
+    refused = None
+    if winner == "persistence":
+        refused = "No forecast beats persistence on this run: it does not change in a way that can be told from noise."
+    half = TWO_SIGMA * ahead.c2_sd
+    return Forecast(
+        times_s=begin + times,
+        observed_until_s=begin + float(0.5 * (observed[-1] + times[len(observed)]))
+        if len(times) > len(observed)
+        else begin + float(observed[-1]),
+        q_inv_angstrom=fit_result.q_inv_um * 1e-4,
+        c2=ahead.c2.astype(np.float32),
+        lower=(ahead.c2 - half).astype(np.float32),
+        upper=(ahead.c2 + half).astype(np.float32),
+        s_q=np.exp(log_s),
+        s_q_lower=np.exp(log_s - TWO_SIGMA * log_s_sd),
+        s_q_upper=np.exp(log_s + TWO_SIGMA * log_s_sd),
+        method=winner,
+        score=fit_result.contest.get(winner, float("nan")),
+        contest=dict(fit_result.contest),
+        refused=refused,
+    )
+
+
+def _all_times(observed: Float64Array, until_s: float) -> Float64Array:
+    """Observed block times, continued at their spacing."""
+    step = float(np.median(np.diff(observed)))
+    n_future = int(np.floor((until_s - observed[-1]) / step + 0.25))
+    return np.concatenate([observed, observed[-1] + step * np.arange(1, max(n_future, 0) + 1)])
+
+
+def _neural_ode(result: DynamicsFit, times: Float64Array) -> _Ahead:
+    f2, log_s = _members(result, times)
+    contrast = result.contrast[:, None, None]
+    mean_f2, mean_log_s = f2.mean(axis=0), log_s.mean(axis=0)
+    shift = (np.log(result.structure_factor) - mean_log_s[:, : len(result.times_s)]).mean(axis=1, keepdims=True)
+    mean_log_s = mean_log_s + shift
+    reference = log_s_of(result.observations) - np.log(result.structure_factor)
+    more = carried_on(
+        result.observations, len(result.times_s), mean_f2, mean_log_s + reference[:, :1], result.seed + 17
+    )
+    # Members scatter by their parameters and by their own few modes; only the former is ignorance about the sample.
+    spread = f2.std(axis=0, ddof=1) / np.sqrt(2.0)
+    s_spread = log_s.std(axis=0, ddof=1) / np.sqrt(2.0)
+    c2 = 1.0 + contrast * mean_f2 + more.c2
+    c2_sd = np.sqrt((contrast * spread) ** 2 + more.c2_sd**2)
+    c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
+    s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)
+    return _Ahead(c2, c2_sd, mean_log_s + more.log_s, s_sd)
+
+
+def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """f^2 (n_members, n_q, n, n) and log S (n_members, n_q, n) of new members."""
+    mean = np.append(result.coefficients, result.log_d)
+    belief = Belief(mean, result.covariance, 1.0, result.chi2)
+    ensemble = belief.draw(result.n_forecast_members, 1.0, np.random.default_rng(result.seed + 13))
+    scene = Scene(
+        result.number_density_per_um2,
+        result.box_um,
+        result.cutoff_um,
+        1.0,
+        result.edges_inv_um,
+        result.n_boxes,
+        result.n_per_box,
+        result.steps_per_time,
+    )
+    if result.stationary:
+        lags = times - times[0]
+        _, f2, log_s = simulate_all(scene, lags, ensemble, result.seed + 13, result.n_threads)
+        n = len(times)
+        toeplitz = np.abs(np.arange(n)[None, :] - np.arange(n)[:, None])
+        by_lag = np.stack([np.diagonal(f2, k, 2, 3).mean(axis=2) for k in range(n)], axis=2)
+        return by_lag[:, :, toeplitz], np.zeros_like(log_s)
+    _, f2, log_s = simulate_all(scene, times, ensemble, result.seed + 13, result.n_threads)
+    return f2, log_s
+
+
+def _baseline(result: DynamicsFit, name: str, times: Float64Array) -> _Ahead:
+    """A competitor's forecast; its band is its own rolling-origin error beside speckle noise."""
+    contrast = result.contrast[:, None, None]
+    observed = Observed((result.c2 - 1.0) / contrast, result.c2_err / contrast, result.times_s, result.q_inv_um)
+    guess = BASELINES[name](observed, times)
+    speckle = 2.0 * np.sqrt(np.clip(guess, 0.0, 1.0)) / np.sqrt(result.n_speckles)[:, None, None]
+    sd = contrast * np.sqrt(result.contest[name] ** 2 + speckle**2 + 1.0 / result.n_speckles[:, None, None])
+    log_s = np.repeat(np.log(result.structure_factor).mean(axis=1, keepdims=True), len(times), axis=1)
+    return _Ahead(1.0 + contrast * guess, np.broadcast_to(sd, guess.shape), log_s, np.zeros_like(log_s))
+
+
+def _s_baseline(result: DynamicsFit, name: str, times: Float64Array) -> tuple[Float64Array, Float64Array]:
+    log_s = np.log(result.structure_factor)
+    guess = S_BASELINES[name](log_s, len(result.times_s), result.times_s, times)
+    ahead = np.clip((times - result.times_s[-1]) / max(result.times_s[-1], 1e-12), 0.0, None)
+    sd = np.sqrt(result.contest_s[name] ** 2 * (0.25 + 4.0 * ahead) + 1.0 / result.n_speckles[:, None])
+    return guess, np.broadcast_to(sd, guess.shape)

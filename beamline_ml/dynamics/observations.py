@@ -1,0 +1,164 @@
+"""What a run says about its dynamics: two-time correlations and structure in time blocks, or whole patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamline_ml.dynamics.time_blocks import Blocks, blocks_of_age, blocks_of_lag, is_stationary
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import BoolArray, Float64Array, RelaxationFits, TwoTime
+
+INV_UM_PER_INV_ANGSTROM = 1e4
+
+
+@dataclass(frozen=True)
+class CorrelationObservations:
+    """C2 and structure of a run on a coarse time grid.
+
+    Times may be ages of an evolving sample, or lags of a stationary one (``stationary``), where C2[i, j] belongs to any
+    two frames ``times_s[j] - times_s[i]`` apart.
+    """
+
+    c2: Float64Array
+    """(n_q, n_times, n_times) baseline + contrast |f|^2, averaged over a time block; NaN where nothing was measured."""
+    c2_err: Float64Array
+    """(n_q, n_times, n_times) standard error from counting noise alone; speckle sampling noise is modelled."""
+    structure_factor: Float64Array
+    """(n_q, n_times): mean intensity; its scale per q is a nuisance unless ``absolute``."""
+    q_inv_um: Float64Array
+    """(n_q,)."""
+    times_s: Float64Array
+    """(n_times,) middle of each block since the start of the observation."""
+    number_density_per_um2: float | None
+    """Particles per um^2; None: the force is known only times the density."""
+    n_speckles: Float64Array | None = None
+    """(n_q,) independent speckles per ring; None: a third of what the error of C2 allows."""
+    contrast: Float64Array | None = None
+    """(n_q,) speckle contrast, first guess."""
+    contrast_err: Float64Array | None = None
+    """(n_q,) how far it may be off."""
+    stationary: bool = False
+    absolute: bool = False
+    """Whether ``structure_factor`` is S(q, t) itself."""
+    begin_s: float = 0.0
+    """Age of the sample at the first frame used; ``times_s`` count from there."""
+    duration_s: float = 0.0
+    """Length of the run in s; 0 means: up to the last block."""
+    n_averages: Float64Array | None = None
+    """(n_times,) independent start times behind each lag of a stationary run."""
+    by_age: CorrelationObservations | None = None
+    """The same run in blocks of age, where the fit itself uses lags: forecasts are judged and given on ages."""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n_q, n_times = self.structure_factor.shape
+        if self.c2.shape != (n_q, n_times, n_times) or self.c2_err.shape != self.c2.shape:
+            raise FitRefused(
+                f"C2 {self.c2.shape}, its error {self.c2_err.shape} and S {self.structure_factor.shape} do not match.",
+                "Give (n_q, n_times, n_times) twice and (n_q, n_times).",
+            )
+        if self.q_inv_um.shape != (n_q,) or self.times_s.shape != (n_times,) or not (np.diff(self.times_s) > 0).all():
+            raise FitRefused(
+                "q and times do not match C2, or times do not increase.", "Give one q per ring and increasing times."
+            )
+        if not (np.isfinite(self.q_inv_um).all() and (self.q_inv_um > 0).all()):
+            raise FitRefused("A ring has no positive momentum transfer.", "Give the q-map its q values.")
+
+    @property
+    def measured(self) -> BoolArray:
+        """(n_q, n_times, n_times) entries t1 < t2 with a finite C2."""
+        upper = np.triu(np.ones(self.c2.shape[1:], bool), k=1)
+        return np.isfinite(self.c2) & upper[None]
+
+    @classmethod
+    def from_two_time(
+        cls,
+        two_time: TwoTime,
+        fits: RelaxationFits,
+        number_density_per_um2: float | None = None,
+        mean_intensity: Float64Array | None = None,
+        n_blocks: int = 20,
+    ) -> CorrelationObservations:
+        """Observations of a run: its C2 and ring intensities, averaged into about ``n_blocks`` time blocks.
+
+        A run whose g2 decays within a few blocks and whose intensity and g2 do not change with age is folded onto lags
+        instead (``stationary``), because blocks would hide its dynamics.
+
+        Parameters
+        ----------
+        fits
+            Relaxation fits of the same run: first guess of contrast per ring.
+        number_density_per_um2
+            From the run's sample metadata; None when unknown.
+        mean_intensity
+            (n_q,) scattering of the same particles without order, in counts per pixel: makes S(q, t) absolute. Without
+            it the sample is taken to be unordered at the first frame.
+
+        Raises
+        ------
+        FitRefused
+            When fewer than 8 frames or no ring can be used.
+        """
+        ages = blocks_of_age(two_time, n_blocks)
+        stationary = is_stationary(two_time, ages)
+        blocks = blocks_of_lag(two_time, n_blocks) if stationary else ages
+        keep = blocks.usable_rings
+        if not keep.any():
+            raise FitRefused(
+                "No q ring shows a correlation above its noise.",
+                "Check the q-map and the contrast, or record more frames.",
+            )
+        absolute = None if mean_intensity is None else np.asarray(mean_intensity, np.float64)
+        q = two_time.q_inv_angstrom * INV_UM_PER_INV_ANGSTROM
+        said = _warnings(blocks, number_density_per_um2, absolute)
+        by_age = cls._from_blocks(ages, keep, q, number_density_per_um2, absolute, None, ()) if stationary else None
+        return cls._from_blocks(blocks, keep, q, number_density_per_um2, absolute, by_age, said)
+
+    @classmethod
+    def _from_blocks(
+        cls,
+        blocks: Blocks,
+        keep: BoolArray,
+        q_inv_um: Float64Array,
+        number_density_per_um2: float | None,
+        mean_intensity: Float64Array | None,
+        by_age: CorrelationObservations | None,
+        warnings: tuple[str, ...],
+    ) -> CorrelationObservations:
+        structure = blocks.intensity[keep]
+        if mean_intensity is not None:
+            structure = structure / mean_intensity[keep, None]
+        return cls(
+            c2=blocks.c2[keep],
+            c2_err=blocks.c2_err[keep],
+            structure_factor=structure,
+            q_inv_um=q_inv_um[keep],
+            times_s=blocks.times_s,
+            number_density_per_um2=number_density_per_um2,
+            n_speckles=blocks.n_speckles[keep],
+            contrast=blocks.contrast[keep],
+            contrast_err=blocks.contrast_err[keep],
+            stationary=blocks.stationary,
+            absolute=mean_intensity is not None,
+            begin_s=blocks.begin_s,
+            duration_s=blocks.duration_s,
+            n_averages=blocks.n_averages,
+            by_age=by_age,
+            warnings=warnings,
+        )
+
+
+def _warnings(blocks: Blocks, density: float | None, mean_intensity: Float64Array | None) -> tuple[str, ...]:
+    said = []
+    left_out = np.flatnonzero(~blocks.usable_rings)
+    if len(left_out):
+        said.append(
+            f"Rings {', '.join(str(k + 1) for k in left_out)} show no correlation above noise and were left out."
+        )
+    if density is None:
+        said.append("The number density is unknown: the force is given times density, for a nominal density.")
+    if mean_intensity is None and not blocks.stationary:
+        said.append("S(q, t) is relative: the sample is taken to be unordered at the first frame.")
+    return tuple(said)

@@ -1,0 +1,146 @@
+"""What a fit found, as plain numbers that survive a round trip through files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.spline import spline_basis
+from beamline_ml.errors import ResultError
+from beamline_ml.records import Float64Array
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class DynamicsFit:
+    """Force, diffusion and how well they explain a run's correlations."""
+
+    mode: str
+    """How the data were used, in words."""
+    coefficients: Float64Array
+    """(n_coefficients,) spline of the radial force in um/s, positive repels."""
+    covariance: Float64Array
+    """(n_coefficients + 1, n_coefficients + 1) of (coefficients in um/s, log D)."""
+    cutoff_um: float
+    log_d: float
+    number_density_per_um2: float
+    """Nominal where the run did not say (see ``warnings``)."""
+    box_um: float
+    n_boxes: int
+    n_per_box: int
+    steps_per_time: int
+    n_forecast_members: int
+    n_threads: int
+    seed: int
+    chi2: float
+    """Mean square of (model - data) / noise over independent combinations of the data; 1 is a perfect description."""
+    stationary: bool
+    used_until_s: float
+    """How much of the run the fit had time to use."""
+    edges_inv_um: Float64Array
+    """(n_q, 2) rings."""
+    q_inv_um: Float64Array
+    times_s: Float64Array
+    """(n_times,) ages of the blocks below."""
+    c2: Float64Array
+    """(n_q, n_times, n_times) the observed blocks; NaN where nothing was measured."""
+    c2_err: Float64Array
+    structure_factor: Float64Array
+    """(n_q, n_times)."""
+    n_speckles: Float64Array
+    contrast: Float64Array
+    contrast_err: Float64Array
+    model_c2: Float64Array
+    """(n_q, n_times, n_times) what the model says to the same."""
+    model_s: Float64Array
+    """(n_q, n_times)."""
+    contest: dict[str, float]
+    """Rolling-origin RMSE of F = (C2 - 1) / contrast, by forecaster."""
+    contest_s: dict[str, float]
+    """Rolling-origin RMSE of log S(q, t), by forecaster."""
+    warnings: tuple[str, ...] = ()
+    absolute: bool = False
+    begin_s: float = 0.0
+    """Age at which ``times_s`` begin to count."""
+
+    @property
+    def observations(self) -> CorrelationObservations:
+        """What was fitted, on the grid of ages."""
+        return CorrelationObservations(
+            c2=self.c2,
+            c2_err=self.c2_err,
+            structure_factor=self.structure_factor,
+            q_inv_um=self.q_inv_um,
+            times_s=self.times_s,
+            number_density_per_um2=self.number_density_per_um2,
+            n_speckles=self.n_speckles,
+            contrast=self.contrast,
+            contrast_err=self.contrast_err,
+            absolute=self.absolute,
+            begin_s=self.begin_s,
+        )
+
+    @property
+    def diffusion_um2_per_s(self) -> float:
+        """Brownian diffusion coefficient."""
+        return float(np.exp(self.log_d))
+
+    @property
+    def diffusion_um2_per_s_err(self) -> float:
+        """Its standard error."""
+        return self.diffusion_um2_per_s * float(np.sqrt(self.covariance[-1, -1]))
+
+    @property
+    def describes_data(self) -> bool:
+        """Whether the misfit is what noise explains, with room for a few per cent of model error."""
+        return bool(self.chi2 <= MAX_CHI2)
+
+    def kernel(self, r_um: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """Radial force (velocity per neighbour, um/s, positive repels) and its standard deviation at r."""
+        basis = spline_basis(np.asarray(r_um, np.float64), len(self.coefficients), self.cutoff_um)
+        variance = np.einsum("rk,kl,rl->r", basis, self.covariance[:-1, :-1], basis)
+        return basis @ self.coefficients, np.sqrt(np.maximum(variance, 0.0))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything as arrays: numbers as they are, words as JSON text in zero-dimensional arrays."""
+        arrays: dict[str, NDArray[Any]] = {"version": np.array(VERSION)}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            arrays[item.name] = (
+                np.array(json.dumps(value)) if isinstance(value, (str, dict, tuple)) else np.asarray(value)
+            )
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> DynamicsFit:
+        """Inverse of :meth:`to_arrays`.
+
+        Raises
+        ------
+        ResultError
+            When an array is missing or the version is another.
+        """
+        missing = [item.name for item in fields(cls) if item.name not in arrays]
+        if missing or int(arrays.get("version", np.array(-1))) != VERSION:
+            raise ResultError(
+                f"These arrays are no dynamics fit of version {VERSION}; missing: {', '.join(missing) or 'nothing'}.",
+                "Fit the run again.",
+            )
+        values = {item.name: _plain(np.asarray(arrays[item.name])) for item in fields(cls)}
+        values["warnings"] = tuple(values["warnings"])
+        return cls(**values)
+
+
+MAX_CHI2 = 4.0
+
+
+def _plain(array: NDArray[Any]) -> Any:
+    if array.dtype.kind in "US":
+        return json.loads(str(array))
+    return array.item() if array.ndim == 0 else array

@@ -1,0 +1,151 @@
+"""What scattering sees of surrogate particles: S(q, t) and the field correlation, averaged over shells of wave vectors.
+
+Wave vectors are those of the periodic box, half of them (the other half is redundant). In each shell
+f(t1, t2) = Re <a(t1) a*(t2)> / sqrt(S(t1) S(t2)), with a = sum_j exp(-i q.r_j) / sqrt(n); the intensity correlation is
+C2 = baseline + contrast f^2 (Siegert). f^2 is freed of the bias that few modes give it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Shells:
+    """Wave vectors of a periodic box, sorted into rings."""
+
+    vectors_inv_um: Float64Array
+    """(n_vectors, 2)."""
+    ring: IntArray
+    """(n_vectors,) index of the ring, 0-based, increasing."""
+    n_rings: int
+
+    def modes(self, n_boxes: int) -> Float64Array:
+        """Independent complex modes per ring over all boxes, (n_rings,)."""
+        return np.bincount(self.ring, minlength=self.n_rings).astype(np.float64) * n_boxes
+
+
+@dataclass(frozen=True, slots=True)
+class ShellValues:
+    """Observables of all rings and, where tangents were given, their derivatives."""
+
+    log_s: Float64Array
+    """(n_rings, n_times)."""
+    f: Float64Array
+    """(n_rings, n_times, n_times) real field correlation."""
+    d_log_s: Float64Array | None = None
+    """(n_rings, n_times, n_parameters)."""
+    d_f: Float64Array | None = None
+    """(n_rings, n_times, n_times, n_parameters)."""
+
+
+def shells_of_box(box_um: float, edges_inv_um: Float64Array, max_per_ring: int, rng: np.random.Generator) -> Shells:
+    """Pick at most ``max_per_ring`` wave vectors of a box for each ring between consecutive (low, high) edges.
+
+    Raises
+    ------
+    FitRefused
+        When a ring holds no wave vector of the box.
+    """
+    unit = 2.0 * np.pi / box_um
+    top = int(np.ceil(edges_inv_um.max() / unit))
+    m, n = np.meshgrid(np.arange(-top, top + 1), np.arange(0, top + 1), indexing="ij")
+    upper = (n > 0) | ((n == 0) & (m > 0))
+    vectors = unit * np.column_stack([m[upper], n[upper]])
+    length = np.hypot(vectors[:, 0], vectors[:, 1])
+    chosen, ring = [], []
+    for k, (low, high) in enumerate(edges_inv_um):
+        inside = np.flatnonzero((length >= low) & (length < high))
+        if len(inside) == 0:
+            raise FitRefused(
+                f"A box of {box_um:.3g} um has no wave vector between {low:.3g} and {high:.3g} 1/um.",
+                "Use wider q rings or a larger surrogate box.",
+            )
+        if len(inside) > max_per_ring:
+            inside = rng.choice(inside, max_per_ring, replace=False)
+        chosen.append(vectors[inside])
+        ring.append(np.full(len(inside), k))
+    return Shells(np.concatenate(chosen), np.concatenate(ring), len(edges_inv_um))
+
+
+def _clipped(tangent: Float64Array) -> Float64Array:
+    """Tangents of single chaotic particles, cut to five times the median length so that none drowns the others."""
+    length = np.sqrt((tangent**2).sum(axis=(1, 2)))
+    limit = 5.0 * np.median(length)
+    factor = np.where(length > limit, limit / np.maximum(length, 1e-300), 1.0) if limit > 0 else np.ones_like(length)
+    return tangent * factor[:, None, None]
+
+
+def _amplitudes(x: Float64Array, tangent: Float64Array | None, q: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Fields of one box at one time as (2, n_vectors) cosine and sine sums, and (2, n_vectors, n_parameters)."""
+    phase = x @ q.T
+    cosine, sine = np.cos(phase).T, np.sin(phase).T
+    field = np.stack([cosine.sum(axis=1), sine.sum(axis=1)]) / np.sqrt(len(x))
+    if tangent is None:
+        return field, np.empty((2, len(q), 0))
+    n, _, m = tangent.shape
+    flat = tangent.reshape(n, 2 * m)
+    # d cos(q.x) = -sin(q.x) q.dx, d sin(q.x) = cos(q.x) q.dx
+    by_sine = (sine @ flat).reshape(len(q), 2, m)
+    by_cosine = (cosine @ flat).reshape(len(q), 2, m)
+    d_cosine = -np.einsum("qd,qdm->qm", q, by_sine)
+    d_sine = np.einsum("qd,qdm->qm", q, by_cosine)
+    return field, np.stack([d_cosine, d_sine]) / np.sqrt(n)
+
+
+def shell_values(x: Float64Array, n_boxes: int, shells: Shells, tangents: Float64Array | None = None) -> ShellValues:
+    """Observables at all snapshots.
+
+    Parameters
+    ----------
+    x
+        (n_times, n_boxes * n_per_box, 2) um.
+    tangents
+        (n_times, n_boxes * n_per_box, 2, n_parameters), or None for values only.
+    """
+    n_times, per_box = len(x), x.shape[1] // n_boxes
+    n_parameters = 0 if tangents is None else tangents.shape[3]
+    order = len(shells.vectors_inv_um)
+    fields = np.empty((n_times, 2, n_boxes, order))
+    d_fields = np.empty((n_times, 2, n_boxes, order, n_parameters))
+    for t in range(n_times):
+        tangent = None if tangents is None else _clipped(tangents[t])
+        for b in range(n_boxes):
+            box = slice(b * per_box, (b + 1) * per_box)
+            part = None if tangent is None else tangent[box]
+            fields[t, :, b], d_fields[t, :, b] = _amplitudes(x[t, box], part, shells.vectors_inv_um)
+    values = [_ring_values(fields, d_fields, shells.ring == k) for k in range(shells.n_rings)]
+    log_s, f, d_log_s, d_f = (np.stack(part) for part in zip(*values, strict=True))
+    return ShellValues(log_s, f, d_log_s, d_f) if tangents is not None else ShellValues(log_s, f)
+
+
+def _ring_values(
+    fields: Float64Array, d_fields: Float64Array, inside: np.ndarray
+) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
+    """log S, f and their derivatives for one ring."""
+    n_times, n_parameters = len(fields), d_fields.shape[4]
+    a = fields[..., inside].reshape(n_times, -1)
+    da = d_fields[:, :, :, inside].reshape(n_times, a.shape[1], n_parameters)
+    n_modes = a.shape[1] / 2.0
+    gram = a @ a.T / n_modes
+    # d gram[t, s] = <da(t) a(s)> + <a(t) da(s)>
+    half = np.einsum("tkp,sk->tsp", da, a, optimize=True) / n_modes
+    d_gram = half + half.transpose(1, 0, 2)
+    s = np.diagonal(gram).copy()
+    d_s = np.diagonal(d_gram).T
+    d_log_s = d_s / s[:, None]
+    f = gram / np.sqrt(np.outer(s, s))
+    d_f = d_gram / np.sqrt(np.outer(s, s))[:, :, None]
+    d_f -= 0.5 * f[:, :, None] * (d_log_s[:, None, :] + d_log_s[None, :, :])
+    return np.log(s), f, d_log_s, d_f
+
+
+def squared(f: Float64Array, n_modes: Float64Array) -> Float64Array:
+    """f^2 freed of the bias of a mean over n modes, (n_rings, ...): E[f_hat^2] = f^2 + (1 - f^2) / (2 n)."""
+    bias = (0.5 / n_modes).reshape(-1, *([1] * (f.ndim - 1)))
+    return (f**2 - bias) / (1.0 - bias)

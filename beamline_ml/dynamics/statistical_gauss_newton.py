@@ -1,0 +1,135 @@
+"""Gauss-Newton steps whose Jacobian is a regression over an ensemble, for horizons where single paths are chaotic.
+
+Parameters are p = (spline coefficients / v0, log D) with a Gaussian prior. An ensemble is drawn around what is known so
+far, every member is simulated with particles and noise of its own, and the observables are regressed on the parameters.
+The slope is the derivative of the *mean*, which exists where derivatives of single chaotic trajectories do not; what
+the members' own noise adds to the information matrix is known and taken off (errors-in-variables correction). Data
+enter once, whatever the number of steps, because each step starts from the prior again (the idea of ensemble randomised
+maximum likelihood: Chen and Oliver, Math. Geosci. 44, 1 (2012)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamline_ml.records import Float64Array, IntArray
+
+SMOOTHNESS_RANGE = (1.0, 100.0)
+LOG_D_SPREAD = 1.0
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Gaussian knowledge of p."""
+
+    mean: Float64Array
+    """(n_coefficients + 1,)."""
+    covariance: Float64Array
+    """(n_coefficients + 1, n_coefficients + 1)."""
+    smoothness: float
+    """Weight of the smoothness prior that the evidence asks for."""
+    chi2: float
+    """Sum of squared differences at the mean, over the number of rows, noise of the simulation taken off."""
+
+    def draw(self, n: int, spread: float, rng: np.random.Generator) -> Float64Array:
+        """(n, n_parameters) samples with the covariance scaled by spread^2, in antithetic pairs one after the other."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        factor = vectors * np.sqrt(np.clip(values, 0.0, None)) * spread
+        half = rng.standard_normal(((n + 1) // 2, len(self.mean)))
+        return self.mean + np.stack([half, -half], axis=1).reshape(-1, len(self.mean))[:n] @ factor.T
+
+
+def roughness(n: int) -> Float64Array:
+    """Penalty (n, n) on second differences of coefficients (units of v0), looser at the core where forces are steep."""
+    second = np.diff(np.eye(n), n=2, axis=0)
+    middle = np.arange(1, n - 1) / n
+    spread = 0.15 * (1.0 + 4.0 * np.exp(-middle / 0.15))
+    return second.T @ (second / spread[:, None] ** 2) + 0.05 * np.eye(n)
+
+
+def prior_precision(n_coefficients: int, smoothness: float) -> Float64Array:
+    """Precision of p under the prior, (n + 1, n + 1)."""
+    precision = np.zeros((n_coefficients + 1, n_coefficients + 1))
+    precision[:-1, :-1] = smoothness * roughness(n_coefficients)
+    precision[-1, -1] = 1.0 / LOG_D_SPREAD**2
+    return precision
+
+
+def belief_from(
+    information: Float64Array,
+    pull: Float64Array,
+    at: Float64Array,
+    prior_mean: Float64Array,
+    smoothness: float,
+    chi2: float,
+) -> Belief:
+    """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
+
+    MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number of well-determined
+    coefficients over the roughness of the answer.
+    """
+    n = len(at) - 1
+    for _ in range(8):
+        precision = prior_precision(n, smoothness)
+        total = information + precision
+        mean = at + np.linalg.solve(total, pull + precision @ (prior_mean - at))
+        covariance = np.linalg.inv(total)
+        undetermined = np.trace(covariance[:n, :n] @ precision[:n, :n])
+        rough = mean[:n] @ roughness(n) @ mean[:n] + np.trace(covariance[:n, :n] @ roughness(n)) * 0.0
+        wanted = max(n - undetermined, 0.5) / max(float(rough), 1e-9)
+        smoothness = float(np.clip(np.sqrt(smoothness * wanted), *SMOOTHNESS_RANGE))
+    return Belief(mean, 0.5 * (covariance + covariance.T), smoothness, chi2)
+
+
+def regress(
+    parameters: Float64Array, differences: Float64Array, group: IntArray
+) -> tuple[Float64Array, Float64Array, Float64Array, float]:
+    """Information, gradient, centre and chi-squared per row from an ensemble.
+
+    Parameters
+    ----------
+    parameters
+        (n_members, n_parameters).
+    differences
+        (n_members, n_rows) model minus data in units of the data's noise.
+    group
+        (n_members,) members of a group share particles and noise, so that within it only parameters differ.
+
+    Returns
+    -------
+    information
+        (n_parameters, n_parameters) slope^T slope, freed of the members' noise.
+    pull
+        (n_parameters,) minus slope^T mean difference: where the data want the parameters to go.
+    centre
+        (n_parameters,) where both hold.
+    chi2
+        Mean squared difference at the centre per row, freed of the members' noise.
+    """
+    n_members, n_parameters = parameters.shape
+    centre = parameters.mean(axis=0)
+    member = (group[None, :] == np.unique(group)[:, None]).astype(np.float64)
+    average = member / member.sum(axis=1, keepdims=True)
+    n_groups = len(member)
+    offset = parameters - (average @ parameters)[group]
+    inverse = np.linalg.pinv(offset.T @ offset, rcond=1e-10, hermitian=True)
+    group_mean = average @ differences
+    slope = inverse @ offset.T @ (differences - group_mean[group])
+    left = differences - group_mean[group] - offset @ slope
+    freedom = max(n_members - n_parameters - n_groups, 1)
+    noise = float((left**2).sum() / freedom)
+    mean = group_mean.mean(axis=0)
+    # Noise that a whole group shares shows as scatter between groups.
+    shared = float(((group_mean - mean) ** 2).mean() / max(n_groups - 1, 1)) if n_groups > 1 else 0.0
+    raw = slope @ slope.T
+    values, vectors = np.linalg.eigh(raw - noise * inverse)
+    values = np.clip(values, 0.0, None)
+    # Where a direction is mostly noise, so is its gradient: both shrink alike.
+    share = values / np.maximum(np.einsum("pi,pq,qi->i", vectors, raw, vectors), 1e-300)
+    weight = 1.0 / (1.0 + shared)
+    information = (vectors * values) @ vectors.T * weight
+    pull = -(vectors * share) @ vectors.T @ (slope @ mean) * weight
+    chi2 = float((mean**2).mean()) / (1.0 + shared)
+    return information, pull, centre, chi2

@@ -1,0 +1,91 @@
+"""Surrogate particles: as many as a computer can afford, at the measured density, started as the sample was.
+
+Each ensemble member gets particles, wave vectors and noise of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from beamline_ml.dynamics.flow import Surrogates
+from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.shells import Shells, shells_of_box
+from beamline_ml.records import Float64Array, IntArray
+
+MAX_VECTORS_PER_RING = 40
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The box, the density, the range of the force and the rings: what all members share."""
+
+    number_density_per_um2: float
+    """Nominal where the sample does not say."""
+    box_um: float
+    cutoff_um: float
+    velocity_scale_um_per_s: float
+    """v0: the unit of the coefficients; the neighbours within the cutoff together move a particle by a few cutoffs."""
+    edges_inv_um: Float64Array
+    """(n_q, 2)."""
+    n_boxes: int
+    n_per_box: int
+    steps_per_time: int
+
+    def surrogates(self, times_s: Float64Array, rng: np.random.Generator) -> tuple[Surrogates, Shells]:
+        """Particles, their noise and the wave vectors they are seen at, for the given times."""
+        n = self.n_boxes * self.n_per_box
+        grid, snapshots = time_grid(times_s, self.steps_per_time)
+        start = rng.uniform(0.0, self.box_um, (n, 2))
+        path = np.zeros((len(grid), n, 2))
+        steps = np.sqrt(np.diff(grid))[:, None, None]
+        np.cumsum(steps * rng.standard_normal((len(grid) - 1, n, 2)), axis=0, out=path[1:])
+        shells = shells_of_box(self.box_um, self.edges_inv_um, MAX_VECTORS_PER_RING, rng)
+        return Surrogates(start, self.n_boxes, self.box_um, grid, snapshots, path), shells
+
+
+def ring_edges(q_inv_um: Float64Array) -> Float64Array:
+    """(n_q, 2) low and high edge of each ring, halfway to its neighbours."""
+    if len(q_inv_um) == 1:
+        return np.array([[0.8, 1.2]]) * q_inv_um[0]
+    order = np.argsort(q_inv_um)
+    q = q_inv_um[order]
+    between = 0.5 * (q[1:] + q[:-1])
+    low = np.concatenate([[max(0.5 * q[0], 1.5 * q[0] - 0.5 * q[1])], between])
+    high = np.concatenate([between, [1.5 * q[-1] - 0.5 * q[-2]]])
+    edges = np.empty((len(q), 2))
+    edges[order] = np.column_stack([low, high])
+    return edges
+
+
+def make_scene(observations: CorrelationObservations, model: DynamicsModel) -> Scene:
+    """Choose box, density and cutoff for a run."""
+    edges = ring_edges(observations.q_inv_um)
+    # The lowest ring must hold wave vectors of the box.
+    smallest_box = 2.0 * np.pi / float(edges[:, 1].min()) * 1.3
+    density = observations.number_density_per_um2
+    if density is None:
+        box = max(smallest_box, 2.0 * np.pi / float(observations.q_inv_um.min()) * 1.3)
+        density, n_per_box = model.n_per_box / box**2, model.n_per_box
+    else:
+        box = max(smallest_box, float(np.sqrt(model.n_per_box / density)))
+        n_per_box = max(2, round(density * box**2))
+    reach = model.cutoff_um or max(3.2 / np.sqrt(density), 2.0 * np.pi / float(observations.q_inv_um.max()))
+    reach = float(min(reach, 0.45 * box))
+    velocity = 3.0 * reach / (float(observations.times_s[-1]) * max(1.0, density * reach**2))
+    return Scene(density, box, reach, velocity, edges, model.n_boxes, n_per_box, model.steps_per_time)
+
+
+def time_grid(times_s: Float64Array, steps_per_time: int) -> tuple[Float64Array, IntArray]:
+    """Integration grid from 0 through all times, and the index of each time on it."""
+    knots = times_s if times_s[0] == 0 else np.append(0.0, times_s)
+    widest = float(np.median(np.diff(knots))) / steps_per_time
+    pieces = [np.zeros(1)]
+    for low, high in pairwise(knots):
+        n = min(max(1, int(np.ceil((high - low) / widest - 1e-9))), 12 * steps_per_time)
+        pieces.append(low + (high - low) * np.arange(1, n + 1) / n)
+    grid = np.concatenate(pieces)
+    return grid, np.abs(grid[None, :] - times_s[:, None]).argmin(axis=1).astype(np.int64)
