@@ -17,12 +17,8 @@ from beamline_ml.records import IntArray
 class PixelOrder:
     """Used pixels sorted by (dynamic bin, static bin, place on the detector)."""
 
-    source: IntArray
+    source: NDArray[np.int32]
     """(n_used,) flat detector index of each regrouped pixel."""
-    run_source: IntArray
-    """(n_runs,) first flat detector index of each stretch that is contiguous on both sides."""
-    run_start: IntArray
-    """(n_runs + 1,) first regrouped index of each stretch, closed by n_used."""
     static_edges: IntArray
     """(n_groups + 1,) regrouped index at which each static group starts."""
     static_owner: IntArray
@@ -35,36 +31,42 @@ class PixelOrder:
         """Sort the pixels of a q-map."""
         labels, static = qmap.labels.ravel(), qmap.static_labels.ravel()
         used = np.flatnonzero(labels)
-        source = used[np.lexsort((static[used], labels[used]))]
-        breaks = np.flatnonzero(np.diff(source) != 1) + 1
-        start = np.concatenate([[0], breaks])
+        source = used[np.lexsort((static[used], labels[used]))].astype(np.int32)
         groups = np.flatnonzero(np.diff(static[source])) + 1
         edges = np.concatenate([[0], groups, [source.size]])
         dynamic = labels[source]
         return cls(
             source=source,
-            run_source=source[start],
-            run_start=np.append(start, source.size),
             static_edges=edges,
             static_owner=dynamic[edges[:-1]] - 1,
             dynamic_edges=np.searchsorted(dynamic, np.arange(1, qmap.n_q + 2)),
         )
 
-    def gather(self, frames: NDArray[Any]) -> NDArray[Any]:
-        """(n, rows, cols) frames to (n, n_used) rows of the same dtype."""
+    def gather(self, frames: NDArray[Any], rows: NDArray[Any], sums: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Regroup (n, rows, cols) frames into ``rows`` (n, n_used), adding up each static group in ``sums`` on the way.
+
+        Returns the smallest and largest value of each frame; where they do not fit the dtype of ``rows``, what was
+        written there is to be thrown away.
+        """
         flat = np.ascontiguousarray(frames).reshape(frames.shape[0], -1)
-        rows = np.empty((flat.shape[0], self.source.size), flat.dtype)
-        if not rows.dtype.isnative:
-            return np.take(flat, self.source, axis=1).astype(rows.dtype.newbyteorder("="))
-        _copy_runs(flat, self.run_source, self.run_start, rows)
-        return rows
+        if not flat.dtype.isnative:
+            flat = flat.astype(flat.dtype.newbyteorder("="))
+        return _gather(flat, self.source, self.static_edges, rows, sums)
 
 
 @numba.njit(cache=True)
-def _copy_runs(flat: Any, run_source: Any, run_start: Any, rows: Any) -> None:
-    for frame in range(flat.shape[0]):
-        for run in range(run_source.size):
-            lo, hi = run_start[run], run_start[run + 1]
-            source = run_source[run]
-            for i in range(hi - lo):
-                rows[frame, lo + i] = flat[frame, source + i]
+def _gather(flat: Any, source: Any, edges: Any, rows: Any, sums: Any) -> Any:
+    smallest, largest = np.empty(flat.shape[0], flat.dtype), np.empty(flat.shape[0], flat.dtype)
+    for i in range(flat.shape[0]):
+        frame, row = flat[i], rows[i]
+        low = high = frame[source[0]]
+        for k in range(edges.size - 1):
+            total = sums[i, k] * 0
+            for p in range(edges[k], edges[k + 1]):
+                value = frame[source[p]]
+                row[p] = value
+                total += value
+                low, high = min(low, value), max(high, value)
+            sums[i, k] = total
+        smallest[i], largest[i] = low, high
+    return smallest, largest

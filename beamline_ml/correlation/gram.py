@@ -1,9 +1,11 @@
-"""Exact sums over pixels of products of counts, for two sets of frames."""
+"""Exact sums over pixels of products of counts by matrix multiplication."""
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, Protocol
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,43 +15,86 @@ from beamline_ml.records import Float64Array, IntArray
 
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
-MIN_FLOAT32_PIXELS = 64
+DIGIT = 128
+INT8_PIXELS = 2**31 // DIGIT**2 - 1
+MIN_PIXELS = 64
 
 
-def gram_exact(a: NDArray[Any], b: NDArray[Any], max_count: int) -> IntArray:
-    """(n_a, n_b) int64 sums over pixels of a * b, exact.
+class PairKernel(Protocol):
+    """One way to sum products over pixels; all ways give the same integers."""
 
-    Floating-point matrix products of integers are exact as long as every partial sum fits the mantissa; pixels are
-    taken in stretches short enough for that.
+    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
+        """Fill gram[k, i, j] (lower triangle) for rows lo..hi against themselves and all other rows up to n."""
+
+    def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
+        """Know rows lo..hi, whose pairs are summed already."""
+
+
+class MatrixGram:
+    """Products of whole frames as matrices, in the number format in which they are exact and quick.
 
     Parameters
     ----------
-    a, b
-        (n_a, n_pixels) and (n_b, n_pixels) unsigned counts.
-    max_count
-        No count is larger.
+    edges
+        (n_groups + 1,) pixel index at which each group starts.
+    use_int8
+        Multiply 7-bit digits as int8 (fast where the processor has the instructions), else floating point.
     """
-    square = max(1, max_count) ** 2
-    check_range(max_count, a.shape[1])
-    single = FLOAT32_EXACT // square >= MIN_FLOAT32_PIXELS
-    dtype = torch.float32 if single else torch.float64
-    step = (FLOAT32_EXACT if single else FLOAT64_EXACT) // square
+
+    def __init__(self, edges: IntArray, use_int8: bool = False) -> None:
+        self._edges = edges
+        self._product = gram_int8 if use_int8 else gram_exact
+
+    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
+        """As in :class:`PairKernel`."""
+        for k, (first, last) in enumerate(pairwise(self._edges)):
+            new = rows[lo:hi, first:last]
+            gram[k, lo:hi, :hi] = self._product(new, rows[:hi, first:last])
+            if hi < n:
+                gram[k, hi:n, lo:hi] = self._product(rows[hi:n, first:last], new)
+
+    def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
+        """Nothing to know: rows are read where they are."""
+
+
+def gram_exact(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
+    """(n_a, n_b) int64 sums over pixels of a * b, exact, through floating-point matrix products.
+
+    Sums of products of counts grow monotonically, and by Cauchy and Schwarz none is larger than the largest sum of
+    squares. Where that is below 2^24 every partial sum is an integer that float32 holds; otherwise pixels are halved
+    until it is, or float64 (2^53) takes over.
+    """
+    largest = max(_largest_energy(a), _largest_energy(b))
+    n_pixels = a.shape[1]
+    if largest <= FLOAT32_EXACT:
+        return _product(a, b, torch.float32)
+    if n_pixels >= 2 * MIN_PIXELS and largest < FLOAT32_EXACT * n_pixels / MIN_PIXELS:
+        half = n_pixels // 2
+        return gram_exact(a[:, :half], b[:, :half]) + gram_exact(a[:, half:], b[:, half:])
+    return _product(a, b, torch.float64)
+
+
+def gram_int8(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
+    """(n_a, n_b) int64 sums over pixels of a * b, exact, through int8 products of base-128 digits (counts < 2^14)."""
     total = np.zeros((a.shape[0], b.shape[0]), np.int64)
-    for lo in range(0, a.shape[1], step):
-        part = _tensor(a[:, lo : lo + step], dtype) @ _tensor(b[:, lo : lo + step], dtype).T
-        total += part.numpy().astype(np.int64)
+    for lo in range(0, a.shape[1], INT8_PIXELS):
+        digits_a, digits_b = _digits(a[:, lo : lo + INT8_PIXELS]), _digits(b[:, lo : lo + INT8_PIXELS])
+        for i, one in enumerate(digits_a):
+            for j, other in enumerate(digits_b):
+                total += torch._int_mm(one, other.T).numpy().astype(np.int64) * DIGIT ** (i + j)
     return total
 
 
 def gram_float(a: Float64Array, b: Float64Array) -> Float64Array:
     """(n_a, n_b) float64 sums over pixels of a * b; the same inputs in the same shapes give the same bits."""
     # Fresh, aligned tensors: BLAS may round differently for operands that are aligned differently.
-    return (_tensor(a, torch.float64) @ _tensor(b, torch.float64).T).numpy()
+    left, right = (torch.from_numpy(np.array(rows, np.float64, order="C")) for rows in (a, b))
+    return (left @ right.T).numpy()
 
 
 def check_range(max_count: int, n_pixels: int) -> None:
     """Raise :class:`CorrelationError` when counts are so large that exact sums do not fit 64 bits."""
-    if max_count**2 * max(1, n_pixels) < 2**62 and max_count**2 < FLOAT64_EXACT:
+    if max_count**2 * max(1, n_pixels) < 2**62 and max_count**2 * MIN_PIXELS < FLOAT64_EXACT:
         return
     raise CorrelationError(
         f"A used pixel holds {max_count} counts, too large for exact sums over {n_pixels} pixels.",
@@ -58,6 +103,30 @@ def check_range(max_count: int, n_pixels: int) -> None:
     )
 
 
-def _tensor(rows: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
-    numpy_dtype = np.float32 if dtype == torch.float32 else np.float64
-    return torch.from_numpy(np.array(rows, numpy_dtype, order="C"))
+def _product(a: NDArray[Any], b: NDArray[Any], dtype: torch.dtype) -> IntArray:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    left, right = (_tensor(rows).to(device).to(dtype) for rows in (a, b))
+    return (left @ right.T).cpu().numpy().astype(np.int64)
+
+
+def _tensor(rows: NDArray[Any]) -> torch.Tensor:
+    # torch converts few unsigned types; wider counts go through a signed type that holds them.
+    narrow = rows if rows.dtype == np.uint8 else rows.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(narrow))
+
+
+def _digits(rows: NDArray[Any]) -> list[torch.Tensor]:
+    if int(rows.max(initial=0)) < DIGIT:
+        return [torch.from_numpy(rows.astype(np.int8))]
+    return [torch.from_numpy((rows % DIGIT).astype(np.int8)), torch.from_numpy((rows // DIGIT).astype(np.int8))]
+
+
+@numba.njit(cache=True)
+def _largest_energy(rows: Any) -> Any:
+    largest = np.int64(0)
+    for i in range(rows.shape[0]):
+        energy = np.int64(0)
+        for p in range(rows.shape[1]):
+            energy += np.int64(rows[i, p]) * np.int64(rows[i, p])
+        largest = max(largest, energy)
+    return largest

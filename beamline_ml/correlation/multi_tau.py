@@ -99,10 +99,10 @@ class MultiTauAccumulator:
 
     def add(self, frames: NDArray[Any], first_index: int) -> None:
         """Take in a block; frames ahead of a hole wait until the hole is filled, repeated frames are ignored."""
-        rows, index = checked_rows(frames, int(first_index), self.qmap, self._order, self.bad_frames)
-        if rows.dtype.kind == "f":
+        block = checked_rows(frames, int(first_index), self.qmap, self._order, self.bad_frames)
+        if block.rows.dtype.kind == "f":
             raise CorrelationError("Multi-tau correlates integer counts.", "Use two_time for floating-point frames.")
-        for row, place in zip(rows, index.tolist(), strict=True):
+        for row, place in zip(block.rows, block.index.tolist(), strict=True):
             if place >= self._next:
                 self._pending.setdefault(place, row)
         self._drain(self.bad_frames)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,27 +40,26 @@ class RowStore:
         self.rows: NDArray[Any] = np.zeros((n, self.order.source.size), np.uint8)
         self.present: BoolArray = np.zeros(n, np.bool_)
         self.saturated: BoolArray = np.zeros(n, np.bool_)
-        self.group_sums: IntArray = np.zeros((n, self.order.static_owner.size), np.int64)
+        self.group_sums: NDArray[Any] = np.zeros((n, self.order.static_owner.size), np.int64)
 
     def add(self, frames: NDArray[Any], first_index: int) -> IntArray:
         """Store a block and return the indices of the frames that are new."""
         n = 1 if np.ndim(frames) == 2 else len(frames)
         self._check_place(first_index, n)
-        rows, index = checked_rows(frames, first_index, self.qmap, self.order, self.bad_frames)
+        block = checked_rows(frames, first_index, self.qmap, self.order, self.bad_frames)
         self.n_rows = max(self.n_rows, first_index + n)
-        self._check_kind(rows.dtype)
-        self._grow(first_index + n, rows)
-        known = self.present[index]
-        self._check_same(rows[known], index[known])
-        self._store(rows[~known], index[~known], np.asarray(frames).dtype)
-        return index[~known]
-
-    def _store(self, rows: NDArray[Any], index: IntArray, dtype: np.dtype[Any]) -> None:
-        self.rows[index] = rows
-        self.saturated[index] = rows.max(axis=1, initial=0) >= self._limit(dtype)
-        self.present[index] = True
-        if self.is_integer:
-            self.group_sums[index] = _group_sums(rows, self.order.static_edges)
+        self._check_kind(block.rows.dtype)
+        self._grow(first_index + n, block)
+        known = self.present[block.index]
+        self._check_same(block.rows[known], block.index[known])
+        new = block.index[~known]
+        if known.any():
+            block = block.without(known)
+        self.rows[new] = block.rows
+        self.group_sums[new] = block.sums
+        self.saturated[new] = block.largest >= self._limit(np.asarray(frames).dtype)
+        self.present[new] = True
+        return new
 
     def _check_place(self, first_index: int, n: int) -> None:
         if first_index < 0 or (self.n_frames is not None and first_index + n > self.n_frames):
@@ -77,12 +76,13 @@ class RowStore:
             )
         self.is_integer = is_integer
 
-    def _grow(self, n: int, rows: NDArray[Any]) -> None:
+    def _grow(self, n: int, block: CheckedRows) -> None:
         if self.is_integer:
-            self.max_count = max(self.max_count, int(rows.max(initial=0)))
+            self.max_count = max(self.max_count, int(block.largest.max(initial=0)))
             wanted: np.dtype[Any] = np.min_scalar_type(self.max_count)
         else:
             wanted = np.dtype(np.float64)
+            self.group_sums = self.group_sums.astype(np.float64)
         if np.promote_types(self.rows.dtype, wanted) != self.rows.dtype:
             self.rows = self.rows.astype(wanted)
         if n > self.present.size:
@@ -106,22 +106,29 @@ class RowStore:
             )
 
 
-@numba.njit(cache=True)
-def _group_sums(rows: Any, edges: Any) -> Any:
-    sums = np.zeros((rows.shape[0], edges.size - 1), np.int64)
-    for frame in range(rows.shape[0]):
-        for group in range(edges.size - 1):
-            total = np.int64(0)
-            for i in range(edges[group], edges[group + 1]):
-                total += np.int64(rows[frame, i])
-            sums[frame, group] = total
-    return sums
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """Regrouped frames that hold data."""
+
+    rows: NDArray[Any]
+    """(n, n_used) counts, or float64."""
+    index: IntArray
+    """(n,) places in the run."""
+    sums: NDArray[Any]
+    """(n, n_groups) sums over each static group."""
+    largest: NDArray[Any]
+    """(n,) largest value of each frame."""
+
+    def without(self, drop: BoolArray) -> CheckedRows:
+        """The rows where ``drop`` (n,) is False."""
+        keep = ~drop
+        return CheckedRows(self.rows[keep], self.index[keep], self.sums[keep], self.largest[keep])
 
 
 def checked_rows(
-    frames: NDArray[Any], first_index: int, qmap: QMap, order: PixelOrder, bad_frames: frozenset[int]
-) -> tuple[NDArray[Any], IntArray]:
-    """Regrouped rows (n, n_used) of the frames that hold data, and their places in the run (n,).
+    frames: NDArray[Any], first_index: int, qmap: QMap, order: PixelOrder, bad_frames: frozenset[int] = frozenset()
+) -> CheckedRows:
+    """Regroup the frames that hold data.
 
     Raises
     ------
@@ -133,9 +140,30 @@ def checked_rows(
     block = _block(frames)
     qmap.check_frames(block.shape[1:])
     index = np.array([i for i in range(block.shape[0]) if first_index + i not in bad_frames], np.int64)
-    rows = order.gather(block if index.size == block.shape[0] else block[index])
-    keep = _check_values(rows)
-    return rows[keep], index[keep] + first_index
+    block = block if index.size == block.shape[0] else block[index]
+    if block.dtype.kind == "f":
+        rows, sums = np.empty((index.size, order.source.size)), np.empty((index.size, order.static_owner.size))
+        _, largest = order.gather(block, rows, sums)
+        checked = CheckedRows(rows, index + first_index, sums, largest)
+        return checked.without(_absent(rows))
+    return _integer_rows(block, index + first_index, order)
+
+
+def _integer_rows(block: NDArray[Any], index: IntArray, order: PixelOrder) -> CheckedRows:
+    sums = np.empty((index.size, order.static_owner.size), np.int64)
+    rows = np.empty((index.size, order.source.size), np.uint8)
+    smallest, largest = order.gather(block, rows, sums)
+    if smallest.size and int(smallest.min()) < 0:
+        raise CorrelationError(
+            f"Used pixels hold negative counts (down to {int(smallest.min())}).",
+            "Detectors mark gaps and dead pixels so: leave them out (bad_pixels finds them); hand in dark-subtracted "
+            "data as floating point.",
+        )
+    wanted = np.min_scalar_type(int(largest.max(initial=0)))
+    if wanted != np.uint8:
+        rows = np.empty(rows.shape, wanted)
+        order.gather(block, rows, sums)
+    return CheckedRows(rows, index, sums, largest)
 
 
 def _block(frames: NDArray[Any]) -> NDArray[Any]:
@@ -155,24 +183,16 @@ def _block(frames: NDArray[Any]) -> NDArray[Any]:
     return block.astype(np.float64) if block.dtype.kind == "f" else block
 
 
-def _check_values(rows: NDArray[Any]) -> BoolArray:
-    """Which rows hold data: a frame that is NaN throughout is a missing frame; broken numbers elsewhere are refused."""
-    if rows.dtype.kind == "i" and rows.size and int(rows.min()) < 0:
-        raise CorrelationError(
-            f"{int((rows < 0).any(axis=0).sum())} used pixels hold negative counts (down to {int(rows.min())}).",
-            "Detectors mark gaps and dead pixels so: leave them out (bad_pixels finds them); hand in dark-subtracted "
-            "data as floating point.",
-        )
-    if rows.dtype.kind != "f":
-        return np.ones(rows.shape[0], np.bool_)
+def _absent(rows: NDArray[Any]) -> BoolArray:
+    """(n,) a frame that is NaN throughout is a missing frame; broken numbers elsewhere are refused."""
     finite = np.isfinite(rows)
-    keep = ~np.isnan(rows).all(axis=1)
-    if not finite[keep].all():
+    absent: BoolArray = np.isnan(rows).all(axis=1)
+    if not finite[~absent].all():
         raise CorrelationError(
-            f"{int((~finite[keep]).any(axis=0).sum())} used pixels are NaN or infinite.",
+            f"{int((~finite[~absent]).any(axis=0).sum())} used pixels are NaN or infinite.",
             "Leave them out: bad_pixels(frames) finds them, qmap.without(bad) takes them out.",
         )
-    return keep
+    return absent
 
 
 def _padded(array: NDArray[Any], n: int) -> NDArray[Any]:

@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.correlation.gram import check_range, gram_exact
+from beamline_ml.correlation.choice import KERNELS, choose_kernel
+from beamline_ml.correlation.gram import PairKernel, check_range
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.readout import float_sums, integer_sums, read_out
 from beamline_ml.correlation.rows import RowStore
@@ -93,6 +94,9 @@ class TwoTimeAccumulator:
         order = self._store.order
         self._edges: IntArray = order.dynamic_edges if normalization == "plain" else order.static_edges
         self._gram: NDArray[np.int64] = np.zeros((self._edges.size - 1, 0, 0), np.int64)
+        self._summed: IntArray = np.zeros(0, np.int64)
+        self._kernel_name = ""
+        self._kernel: PairKernel
 
     @property
     def n_frames(self) -> int:
@@ -121,14 +125,16 @@ class TwoTimeAccumulator:
 
     def _correlate(self, lo: int, hi: int) -> None:
         """New rows against every row that is there; the lower triangle is kept."""
-        self._reserve(self._store.present.size)
-        rows, n = self._store.rows, self._store.n_rows
-        for strip in range(lo, hi, STRIP):
-            end = min(strip + STRIP, hi)
-            for k, (first, last) in enumerate(zip(self._edges[:-1], self._edges[1:], strict=True)):
-                part = gram_exact(rows[strip:end, first:last], rows[:n, first:last], self._store.max_count)
-                self._gram[k, strip:end, :end] = part[:, :end]
-                self._gram[k, end:n, strip:end] = part[:, end:].T
+        store = self._store
+        self._reserve(store.present.size)
+        name = choose_kernel(store.rows[lo:hi], store.max_count)
+        if name != self._kernel_name:
+            self._kernel_name, self._kernel = name, KERNELS[name](self._edges)
+            for first, last in _stretches(self._summed):
+                self._kernel.load(store.rows, first, last)
+        for first in range(lo, hi, STRIP):
+            self._kernel.add(self._gram, store.rows, first, min(first + STRIP, hi), store.n_rows)
+        self._summed = np.union1d(self._summed, np.arange(lo, hi))
 
     def _reserve(self, n: int) -> None:
         if n > self._gram.shape[1]:
@@ -187,6 +193,7 @@ class TwoTimeAccumulator:
         store.max_count, store.n_rows = int(arrays["max_count"]), int(arrays["n_rows"])
         store.rows, store.present = np.array(arrays["rows"]), np.array(arrays["present"])
         store.group_sums = np.array(arrays["group_sums"])
+        self._summed = np.flatnonzero(store.present)
         store.saturated, self._gram = np.array(arrays["saturated"]), np.array(arrays["gram"])
         return self
 

@@ -1,0 +1,75 @@
+"""Products of sparse frames, one bit a pixel: popcount of ANDed words, plus the few pixels with several photons."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation.bit_kernels import count_multiple, extra_pairs, pack_rows, popcount_pairs, transpose_bits
+from beamline_ml.correlation.events import EventGram, PixelEvents
+from beamline_ml.records import IntArray
+
+WORD = 64
+
+
+class BitGram:
+    """Sums over pixels of x x' with x = b + e, b = (x > 0).
+
+    b b' is counted by popcount; e b' walks the few pixels with several photons through a map that holds, for each
+    pixel, 64 frames in one word; e e' goes photon by photon. Exact for any counts, and fast where few pixels of a
+    frame hold more than one photon.
+    """
+
+    def __init__(self, edges: IntArray) -> None:
+        self._edges = edges
+        words = -(-np.diff(edges) // WORD)
+        self._word_edges: IntArray = np.concatenate([[0], np.cumsum(words)])
+        n_words = int(self._word_edges[-1])
+        self._bits = np.zeros((0, n_words), np.uint64)
+        self._columns = np.zeros((0, n_words * WORD), np.uint64)
+        self._first = np.zeros((0, edges.size), np.int64)
+        self._extra_place = np.zeros(0, np.int32)
+        self._extra_count = np.zeros(0, np.int64)
+        self._n_extra = 0
+        self._events = EventGram(self._word_edges * WORD)
+
+    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
+        """As in ``PairKernel``."""
+        extra = self._pack(rows, lo, hi)
+        for k, (first, last) in enumerate(pairwise(self._word_edges)):
+            popcount_pairs(gram[k], self._bits, lo, hi, n, first, last)
+            if self._n_extra:
+                lists = (self._first[:, k], self._first[:, k + 1], self._extra_place, self._extra_count)
+                extra_pairs(gram[k], self._columns, *lists, lo, hi, n)
+        self._events.add_events(gram, extra)
+
+    def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
+        """Know rows lo..hi, whose pairs are summed already."""
+        self._events.keep(self._pack(rows, lo, hi))
+
+    def _pack(self, rows: NDArray[Any], lo: int, hi: int) -> PixelEvents:
+        """Bits, columns and lists of rows lo..hi; returns what their counts exceed 1 by."""
+        if rows.shape[0] > self._bits.shape[0]:
+            self._bits = _grown(self._bits, -(-rows.shape[0] // WORD) * WORD)
+            self._columns = _grown(self._columns, self._bits.shape[0] // WORD)
+            self._first = _grown(self._first, rows.shape[0])
+        needed = self._n_extra + count_multiple(rows[lo:hi])
+        if needed > self._extra_place.size:
+            size = max(needed, 2 * self._extra_place.size)
+            self._extra_place = _grown(self._extra_place, size)
+            self._extra_count = _grown(self._extra_count, size)
+        lists = (self._first[lo:hi], self._extra_place, self._extra_count)
+        pack_rows(rows[lo:hi], self._edges, self._word_edges, self._bits[lo:hi], *lists, self._n_extra)
+        self._n_extra = needed
+        transpose_bits(self._bits, self._columns, lo // WORD, -(-hi // WORD))
+        n_places = self._columns.shape[1]
+        return PixelEvents.of_lists(self._first[lo:hi], self._extra_place, self._extra_count, n_places, lo)
+
+
+def _grown(array: NDArray[Any], n: int) -> NDArray[Any]:
+    grown = np.zeros((n, *array.shape[1:]), array.dtype)
+    grown[: array.shape[0]] = array
+    return grown

@@ -1,0 +1,88 @@
+"""Which way to sum products is quickest for these frames on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation.bits import BitGram
+from beamline_ml.correlation.events import EventGram
+from beamline_ml.correlation.gram import MatrixGram, PairKernel
+from beamline_ml.records import IntArray
+
+KERNELS: dict[str, Callable[[IntArray], PairKernel]] = {
+    "float": MatrixGram,
+    "int8": lambda edges: MatrixGram(edges, use_int8=True),
+    "bits": BitGram,
+    "events": EventGram,
+}
+INT8_MAX = 2**14 - 1
+EXTRA_PAIR_S = 6e-10
+"""Time to look up one pixel with several photons in another frame."""
+SAMPLE = (256, 4096)
+SMALL_SAMPLE = (64, 1024)
+"""For int8, which is very slow where the processor does not know it."""
+SPARSE = 0.05
+
+
+def choose_kernel(rows: NDArray[Any], max_count: int) -> str:
+    """Name of the kernel with the least expected time for pairs of frames like these (n, n_pixels)."""
+    rates = kernel_rates()
+    sample = rows[:: max(1, rows.shape[0] // 32)]
+    n_pixels = sample.shape[1]
+    occupied, several = float((sample > 0).mean()), float((sample > 1).mean())
+    digits = 1 if max_count < 128 else 4
+    time_s = {
+        "float": n_pixels / rates["float"],
+        "bits": n_pixels / rates["bits"] + 2 * several * n_pixels * EXTRA_PAIR_S,
+        # Bright pixels have more pairs than their share: 2 is the square of an exponential distribution.
+        "events": 2 * occupied**2 * n_pixels / rates["events"],
+    }
+    if max_count <= INT8_MAX and "int8" in rates:
+        time_s["int8"] = digits * n_pixels / rates["int8"]
+    return min(time_s, key=lambda name: time_s[name])
+
+
+@cache
+def kernel_rates() -> dict[str, float]:
+    """Products a second of each kernel on this machine, measured once; a kernel that errs is left out.
+
+    The int8 product is not part of torch's public interface and some processors saturate in it: it counts only after
+    its sums equal those of 64-bit integers.
+    """
+    rng = np.random.default_rng(0)
+    rates = {}
+    for name in KERNELS:
+        shape = SMALL_SAMPLE if name == "int8" else SAMPLE
+        sparse = name in ("bits", "events")
+        rows = ((rng.random(shape) < SPARSE) if sparse else rng.integers(100, 128, shape)).astype(np.uint8)
+        n_products = shape[0] * (shape[0] + 1) / 2 * shape[1] * (SPARSE**2 if name == "events" else 1.0)
+        took = _time(name, rows)
+        if took is not None:
+            rates[name] = n_products / took
+    return rates
+
+
+def _time(name: str, rows: NDArray[Any]) -> float | None:
+    """Best of three, or None when the sums are wrong or the machine cannot."""
+    edges = np.array([0, rows.shape[1]])
+    wide = rows.astype(np.float64)  # exact: the sums stay far below 2^53
+    expected = np.tril(wide @ wide.T)
+    best = np.inf
+    for _ in range(3):
+        gram = np.zeros((1, rows.shape[0], rows.shape[0]), np.int64)
+        kernel = KERNELS[name](edges)
+        began = time.thread_time()
+        try:
+            kernel.add(gram, rows, 0, rows.shape[0], rows.shape[0])
+        except RuntimeError:  # torch has no int8 product on this machine
+            return None
+        best = min(best, time.thread_time() - began)
+        if not np.array_equal(np.tril(gram[0]), expected):
+            return None
+    return best
