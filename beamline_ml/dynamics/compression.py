@@ -155,7 +155,7 @@ def _noise(
 
 def _independent_starts(observations: CorrelationObservations, f: Float64Array) -> float:
     """How many uncorrelated stretches a stationary run averages over: its length over twice the decay time."""
-    decay = np.trapezoid(f[0] ** 2, observations.times_s) + 0.5 * observations.times_s[1]
+    decay = np.trapezoid(f[0] ** 2, observations.times_s[: f.shape[1]]) + 0.5 * observations.times_s[1]
     return float(max(1.0, observations.duration_s / max(2.0 * decay, 1e-12)))
 
 
