@@ -36,6 +36,7 @@ def phonons(beamline: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda: beamline.container["phonons"]
 
 
+@pytest.mark.slow
 def test_catalogue_of_good_and_bad_samples(record_run: Any, tiled_root: Any, phonons: Any) -> None:
     salt, oxide = bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.21)
     first = record_run(None, sample={"name": "halite", "composition": "NaCl", "cif": cif(salt)})
