@@ -15,7 +15,7 @@ from beamline_ml.phonons import load_predictor
 from beamline_ml.phonons.dataset import Material, materials_from_arrays
 from beamline_ml.phonons.loss import DensityLoss, Targets
 from beamline_ml.phonons.network import NetworkOutput, NetworkShape
-from beamline_ml.phonons.training import MemberTraining, Recipe, TrainingSet, predict
+from beamline_ml.phonons.training import Finish, MemberTraining, Recipe, TrainingSet, finish_head, predict
 from beamline_ml.service.phonon_training import train
 
 TINY = NetworkShape(n_scalars=8, n_vectors=4, n_tensors=2, n_bessel=4, radial_width=8, head_width=16)
@@ -67,6 +67,25 @@ def test_interrupted_training_ends_with_the_same_weights(materials: list[Materia
         resumed.run_epoch()
     for name, value in whole.average.items():
         assert torch.equal(value, resumed.average[name]), name
+
+
+def test_last_stage_touches_the_head_alone_and_repeats(materials: list[Material]) -> None:
+    data = TrainingSet(materials)
+    training = MemberTraining(data, RECIPE, seed=4)
+    training.run_epoch()
+    before = training.averaged_network().state_dict()
+    finish = Finish(epochs=30, batch_size=4, averaging=0.8)
+    weights = finish_head(training.averaged_network(), data, finish, seed=4)
+    again = finish_head(training.averaged_network(), data, finish, seed=4)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    changed = {name for name in weights if not torch.equal(weights[name], before[name])}
+    assert changed
+    assert all(name.startswith("head.") for name in changed)
+    finished = training.averaged_network()
+    loss = DensityLoss(finish.loss)
+    start = float(loss(predict(finished, data), data.targets))
+    finished.load_state_dict(weights)
+    assert float(loss(predict(finished, data), data.targets)) < 0.8 * start
 
 
 def test_seeds_differ(materials: list[Material]) -> None:
