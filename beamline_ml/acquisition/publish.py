@@ -22,8 +22,8 @@ from beamline_ml.acquisition.pump import Pump
 from beamline_ml.acquisition.raw_container import Connection, run_writer
 from beamline_ml.settings import Settings
 
-DRAIN_S = 8.0
-"""How long a process that ends lets tiled take the rest; after that the journal does."""
+PATIENCE_S = 8.0
+"""A process that ends lets tiled take the rest as long as it takes a document in this time; else the journal does."""
 
 _log = logging.getLogger(__name__)
 _Writer = Callable[[str, Document], None]
@@ -92,12 +92,15 @@ class Publication:
         """Take one document; returns at once."""
         self._to_journal.put(name, doc)
 
-    def close(self, drain_s: float = DRAIN_S) -> bool:
-        """Take no more documents, and say whether tiled was given all of them within ``drain_s`` seconds."""
+    def close(self, patience_s: float = PATIENCE_S) -> bool:
+        """Take no more documents, and say whether tiled was given all of them.
+
+        Waiting ends when tiled took none for ``patience_s`` seconds.
+        """
         atexit.unregister(self.close)
         self._to_journal.close()
         self._to_tiled.put(self._connection.close)
-        return self._to_tiled.close(drain_s)
+        return self._to_tiled.close(patience_s)
 
     def _route(self, name: str, doc: Document) -> None:
         self._router(name, doc)

@@ -25,6 +25,7 @@ class Pump:
         self._target = target
         self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._closed = False
+        self._n_handled = 0
         # A daemon, so that a server that never answers cannot keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -34,12 +35,18 @@ class Pump:
         if not self._closed:
             self._queue.put(item)
 
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Take no more items, wait for those queued, and say whether all were handled in time."""
+    def close(self, patience_s: float | None = None) -> bool:
+        """Take no more items, wait for those queued, and say whether all were handled.
+
+        Waiting ends when nothing was handled for ``patience_s`` seconds; None waits without limit.
+        """
         if not self._closed:
             self._closed = True
             self._queue.put(_END)
-        self._thread.join(timeout_s)
+        before = -1
+        while self._thread.is_alive() and before != self._n_handled:
+            before = self._n_handled
+            self._thread.join(patience_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -50,3 +57,4 @@ class Pump:
                 _log.warning("%s", error)
             except Exception:  # noqa: BLE001 - the last line of defence of a running scan; nothing is lost, see journal
                 _log.exception("%s could not handle an item", self._thread.name)
+            self._n_handled += 1

@@ -46,9 +46,10 @@ class Catalogue:
 
     def is_finished_xpcs(self, uid: str) -> bool:
         """Whether this is an XPCS run with a stop document."""
-        if uid not in self.raw:
+        try:
+            metadata = self.raw[uid].metadata
+        except KeyError:  # for a moment, when its documents are being replayed
             return False
-        metadata = self.raw[uid].metadata
         return metadata["start"].get("technique") == TECHNIQUE and bool(metadata.get("stop"))
 
     def outcomes(self) -> dict[str, Outcome]:

@@ -52,7 +52,7 @@ def burst(engine: RunEngine, detector: MovieDetector, settings: Settings, n_fram
         (uid,) = engine(plan)
     finally:
         engine.unsubscribe(token)
-    assert publication.close(drain_s=30.0)
+    assert publication.close(patience_s=30.0)
     return uid
 
 
@@ -190,9 +190,9 @@ def test_putting_never_waits_for_a_slow_or_failing_consumer() -> None:
     for number in range(1000):
         pump.put(number)
     assert time.monotonic() - began < 5.0
-    assert not pump.close(timeout_s=0.01)
+    assert not pump.close(patience_s=0.01)
     gate.set()
-    assert pump.close(timeout_s=10.0)
+    assert pump.close(patience_s=10.0)
     assert seen == [0, *range(2, 1000)]
 
 
@@ -204,7 +204,7 @@ def test_one_run_that_tiled_refuses_does_not_hold_up_the_next(
     container.create_container(key=uid)  # in the way: tiled answers 409
     taken("start", {"uid": uid, "time": 0.0})
     taken("stop", {"uid": str(uuid.uuid4()), "time": 1.0, "run_start": uid, "exit_status": "success"})
-    assert taken.close(drain_s=30.0)
+    assert taken.close(patience_s=30.0)
     assert [path.stem for path in waiting_journals(settings.backup_dir)] == [uid]
     later = burst(run_engine, detector, settings, n_frames=20)
     assert container[later].metadata["stop"]["exit_status"] == "success"

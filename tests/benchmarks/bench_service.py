@@ -73,7 +73,7 @@ def measure(stack: Stack, movie: Path) -> Timeline:
     with closing(Catalogue(stack.settings)) as catalogue:
         before = set(catalogue.raw)
         uid = _wait(lambda: next(iter(set(catalogue.raw) - before), None))
-        stop_at = _wait(lambda: time.time() if catalogue.raw[uid].metadata.get("stop") else None)
+        stop_at = _wait(lambda: time.time() if catalogue.is_finished_xpcs(uid) else None)
         readable_at = _wait(lambda: time.time() if _is_readable(catalogue, uid) else None)
     burst = read_burst(process)
     run, tasks = _flow_run(stack, f"scan:{uid}")
