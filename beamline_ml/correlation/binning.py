@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.correlation.normalize import neighbour_diagonal, plain_c2, unbiased_diagonal
+from beamline_ml.correlation.normalize import plain_c2
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import BoolArray, Float32Array, FrameQuality, TwoTime
 
@@ -63,20 +63,11 @@ def _normalised(
 ) -> Float32Array:
     c2 = np.empty(numerator.shape, np.float32)
     for k in range(numerator.shape[0]):
-        one = plain_c2(numerator[k], frame_sum[k], int(n_pixels[k]))
-        np.fill_diagonal(one, _diagonal(one, numerator[k], frame_sum[k], n_pixels[k : k + 1]))
-        c2[k] = one
+        shot = None if numerator.dtype.kind == "f" else frame_sum[k]
+        c2[k] = plain_c2(numerator[k], frame_sum[k], int(n_pixels[k]), shot)
     c2[:, ~present, :] = np.nan
     c2[:, :, ~present] = np.nan
     return c2
-
-
-def _diagonal(
-    c2: NDArray[np.float64], numerator: NDArray[Any], frame_sum: NDArray[Any], n_pixels: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    if numerator.dtype.kind == "f":
-        return neighbour_diagonal(c2)
-    return unbiased_diagonal(np.diagonal(numerator)[None], frame_sum[None], n_pixels, frame_sum[None])
 
 
 def _bin_quality(quality: FrameQuality, m: int, factor: int) -> FrameQuality:

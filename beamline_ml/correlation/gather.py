@@ -17,7 +17,7 @@ from beamline_ml.records import IntArray
 class PixelOrder:
     """Used pixels sorted by (dynamic bin, static bin, place on the detector)."""
 
-    source: NDArray[np.int32]
+    source: NDArray[np.uint32]
     """(n_used,) flat detector index of each regrouped pixel."""
     static_edges: IntArray
     """(n_groups + 1,) regrouped index at which each static group starts."""
@@ -31,7 +31,7 @@ class PixelOrder:
         """Sort the pixels of a q-map."""
         labels, static = qmap.labels.ravel(), qmap.static_labels.ravel()
         used = np.flatnonzero(labels)
-        source = used[np.lexsort((static[used], labels[used]))].astype(np.int32)
+        source = used[np.lexsort((static[used], labels[used]))].astype(np.uint32)
         groups = np.flatnonzero(np.diff(static[source])) + 1
         edges = np.concatenate([[0], groups, [source.size]])
         dynamic = labels[source]
@@ -42,31 +42,53 @@ class PixelOrder:
             dynamic_edges=np.searchsorted(dynamic, np.arange(1, qmap.n_q + 2)),
         )
 
-    def gather(self, frames: NDArray[Any], rows: NDArray[Any], sums: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Regroup (n, rows, cols) frames into ``rows`` (n, n_used), adding up each static group in ``sums`` on the way.
+    def gather(self, frames: NDArray[Any], rows: NDArray[Any]) -> int:
+        """Regroup (n, rows, cols) frames into ``rows`` (n, n_used).
 
-        Returns the smallest and largest value of each frame; where they do not fit the dtype of ``rows``, what was
-        written there is to be thrown away.
+        Returns all integer values ORed: negative when one is, and else no smaller than the largest. Where that does not
+        fit the dtype of ``rows``, what was written there is to be thrown away. 0 for floating point.
         """
         flat = np.ascontiguousarray(frames).reshape(frames.shape[0], -1)
         if not flat.dtype.isnative:
             flat = flat.astype(flat.dtype.newbyteorder("="))
-        return _gather(flat, self.source, self.static_edges, rows, sums)
+        if flat.dtype.kind == "f":
+            _gather_floats(flat, self.source, rows)
+            return 0
+        return int(_gather_integers(flat, self.source, rows))
+
+    def group_sums(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """(n, n_groups) sums over each static group of (n, n_used) rows: int64, or float64 in a fixed order."""
+        sums = np.empty((rows.shape[0], self.static_owner.size), np.float64 if rows.dtype.kind == "f" else np.int64)
+        _group_sums(rows, self.static_edges, sums)
+        return sums
+
+
+# Unsigned indices spare numba its check for negative ones, which would double the time.
+@numba.njit(cache=True)
+def _gather_integers(flat: Any, source: Any, rows: Any) -> Any:
+    seen = flat[0, 0] & 0
+    for i in range(flat.shape[0]):
+        frame, row = flat[i], rows[i]
+        for p in range(source.size):
+            value = frame[source[p]]
+            row[p] = value
+            seen |= value
+    return seen
 
 
 @numba.njit(cache=True)
-def _gather(flat: Any, source: Any, edges: Any, rows: Any, sums: Any) -> Any:
-    smallest, largest = np.empty(flat.shape[0], flat.dtype), np.empty(flat.shape[0], flat.dtype)
+def _gather_floats(flat: Any, source: Any, rows: Any) -> None:
     for i in range(flat.shape[0]):
         frame, row = flat[i], rows[i]
-        low = high = frame[source[0]]
+        for p in range(source.size):
+            row[p] = frame[source[p]]
+
+
+@numba.njit(cache=True)
+def _group_sums(rows: Any, edges: Any, sums: Any) -> None:
+    for i in range(rows.shape[0]):
         for k in range(edges.size - 1):
             total = sums[i, k] * 0
-            for p in range(edges[k], edges[k + 1]):
-                value = frame[source[p]]
-                row[p] = value
+            for value in rows[i, edges[k] : edges[k + 1]]:
                 total += value
-                low, high = min(low, value), max(high, value)
             sums[i, k] = total
-        smallest[i], largest[i] = low, high
-    return smallest, largest

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.records import Float64Array, IntArray
+from beamline_ml.correlation.symmetry import normalised
+from beamline_ml.records import BoolArray, Float32Array, Float64Array, IntArray
 
 
-def plain_c2(numerator: NDArray[Any], frame_sum: NDArray[Any], n_pixels: int) -> Float64Array:
+def plain_c2(
+    numerator: NDArray[Any], frame_sum: NDArray[Any], n_pixels: int, shot: NDArray[Any] | None
+) -> Float32Array:
     """P sum_p x_p(t1) x_p(t2) / (S(t1) S(t2)) of one bin; NaN where a frame has no intensity.
 
     Parameters
@@ -19,12 +22,21 @@ def plain_c2(numerator: NDArray[Any], frame_sum: NDArray[Any], n_pixels: int) ->
         (n, n) sums of products.
     frame_sum
         (n,) sums S(t) over the P pixels.
+    shot
+        (n,) what counting adds to the diagonal of ``numerator``; None: unknown, the diagonal follows its neighbours.
     """
     total = np.where(frame_sum > 0, frame_sum, np.nan).astype(np.float64)
-    return n_pixels * numerator / total[:, None] / total[None, :]
+    weight = 1.0 / total
+    if shot is None:
+        diagonal = neighbour_diagonal(n_pixels * np.diagonal(numerator, 1) * weight[1:] * weight[:-1], np.isnan(weight))
+    else:
+        diagonal = n_pixels * (np.diagonal(numerator) - shot) / total**2
+    return normalised(numerator, weight, float(n_pixels), diagonal)
 
 
-def static_c2(numerators: NDArray[Any], frame_sums: NDArray[Any], n_pixels: IntArray) -> Float64Array:
+def static_c2(
+    numerators: NDArray[Any], frame_sums: NDArray[Any], n_pixels: IntArray, shot: NDArray[Any] | None
+) -> Float32Array:
     """C2 of one dynamic bin after dividing each pixel by its static bin's mean in that frame.
 
     The mean of a static bin without counts is taken as 1, so the bin contributes nothing to that frame (the
@@ -34,8 +46,8 @@ def static_c2(numerators: NDArray[Any], frame_sums: NDArray[Any], n_pixels: IntA
     ----------
     numerators
         (n_static, n, n) sums of products of each static bin.
-    frame_sums
-        (n_static, n) sums of counts.
+    frame_sums, shot
+        (n_static, n), as in :func:`plain_c2`.
     n_pixels
         (n_static,) pixels of each static bin.
     """
@@ -43,9 +55,8 @@ def static_c2(numerators: NDArray[Any], frame_sums: NDArray[Any], n_pixels: IntA
     smoothed = np.zeros(numerators.shape[1:], np.float64)
     for one, w in zip(numerators, weight, strict=True):
         smoothed += one * w[:, None] * w[None, :]
-    total = (weight * frame_sums).sum(axis=0)
-    total = np.where(total > 0, total, np.nan)
-    return n_pixels.sum() * smoothed / total[:, None] / total[None, :]
+    smoothed_shot = None if shot is None else (shot * weight**2).sum(axis=0)
+    return plain_c2(smoothed, (weight * frame_sums).sum(axis=0), int(n_pixels.sum()), smoothed_shot)
 
 
 def static_weight(frame_sums: NDArray[Any], n_pixels: IntArray) -> Float64Array:
@@ -54,35 +65,17 @@ def static_weight(frame_sums: NDArray[Any], n_pixels: IntArray) -> Float64Array:
     return 1.0 / np.where(mean > 0, mean, 1.0)
 
 
-def unbiased_diagonal(
-    squares: NDArray[Any], frame_sums: NDArray[Any], n_pixels: IntArray, shot: NDArray[Any]
-) -> Float64Array:
-    """(n,) C2(t, t) from sum x (x - 1), which Poisson statistics leave without bias.
+def neighbour_diagonal(beside: Float64Array, dark: BoolArray) -> Float64Array:
+    """(n,) mean of the elements beside the diagonal, for data whose shot noise is unknown (floating point).
 
     Parameters
     ----------
-    squares
-        (n_static, n) sums of squares; one static bin gives the plain normalisation.
-    frame_sums, n_pixels
-        As in :func:`static_c2`.
-    shot
-        (n_static, n) variance that counting adds to ``squares``: the sum of counts, each times its squared weight.
+    beside
+        (n - 1,) C2(t, t + 1).
+    dark
+        (n,) frames whose diagonal is NaN.
     """
-    weight = static_weight(frame_sums, n_pixels)
-    pairs = ((squares - shot) * weight**2).sum(axis=0)
-    total = (weight * frame_sums).sum(axis=0)
-    return n_pixels.sum() * pairs / np.where(total > 0, total, np.nan) ** 2
-
-
-def neighbour_diagonal(c2: Float64Array) -> Float64Array:
-    """(n,) mean of the elements beside the diagonal, for data whose shot noise is unknown (floating point)."""
-    n = c2.shape[0]
-    if n < 2:
-        return np.full(n, np.nan)
-    beside = np.diagonal(c2, 1)
     left, right = np.append(np.nan, beside), np.append(beside, np.nan)
     known = (~np.isnan(left)).astype(np.float64) + ~np.isnan(right)
     total = np.nan_to_num(left) + np.nan_to_num(right)
-    result = total / np.where(known > 0, known, np.nan)
-    result[np.isnan(np.diagonal(c2))] = np.nan
-    return result
+    return np.where(dark | (known == 0), np.nan, total / np.maximum(known, 1.0))

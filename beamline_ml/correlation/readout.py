@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.correlation.gram import gram_float
-from beamline_ml.correlation.normalize import neighbour_diagonal, plain_c2, static_c2, unbiased_diagonal
+from beamline_ml.correlation.normalize import plain_c2, static_c2
 from beamline_ml.correlation.quality import quality_of_totals
 from beamline_ml.correlation.rows import RowStore
+from beamline_ml.correlation.symmetry import mirrored
 from beamline_ml.records import BoolArray, Float32Array, Float64Array, IntArray, TwoTime
 
 FLOAT_TILE = 256
@@ -36,8 +37,7 @@ class PairSums:
 
 def integer_sums(store: RowStore, gram: NDArray[np.int64], edges: IntArray, n: int) -> PairSums:
     """Sums of integer frames; ``gram`` holds the lower triangle."""
-    lower = np.tril(gram[:, :n, :n])
-    numerator = lower + np.tril(lower, -1).transpose(0, 2, 1)
+    numerator = mirrored(gram, n)
     by_static = store.group_sums[:n].T
     first = np.searchsorted(store.order.static_edges[:-1], edges[:-1])
     frame_sum = np.add.reduceat(by_static, first, axis=0)
@@ -108,19 +108,12 @@ def read_out(store: RowStore, sums: PairSums, normalization: str, frame_period_s
 
 def _c2_of_bin(sums: PairSums, mine: BoolArray, normalization: str) -> Float32Array:
     numerator, frame_sum, n_pixels = sums.numerator[mine], sums.frame_sum[mine], sums.n_pixels[mine]
-    if normalization == "plain":
-        numerator, frame_sum = numerator.sum(axis=0, keepdims=True), frame_sum.sum(axis=0, keepdims=True)
-        n_pixels = n_pixels.sum(keepdims=True)
-        c2 = plain_c2(numerator[0], frame_sum[0], int(n_pixels[0]))
-    else:
-        c2 = static_c2(numerator, frame_sum, n_pixels)
-    if sums.shot is None:
-        diagonal = neighbour_diagonal(c2)
-    else:
-        shot = sums.shot[mine] if normalization == "static" else sums.shot[mine].sum(axis=0, keepdims=True)
-        diagonal = unbiased_diagonal(np.diagonal(numerator, axis1=1, axis2=2), frame_sum, n_pixels, shot)
-    np.fill_diagonal(c2, diagonal)
-    return c2.astype(np.float32)
+    shot = None if sums.shot is None else sums.shot[mine]
+    if normalization == "static":
+        return static_c2(numerator, frame_sum, n_pixels, shot)
+    whole = numerator[0] if len(numerator) == 1 else numerator.sum(axis=0)
+    total_shot = None if shot is None else shot.sum(axis=0)
+    return plain_c2(whole, frame_sum.sum(axis=0), int(n_pixels.sum()), total_shot)
 
 
 def _per_bin(groups: NDArray[Any], owner: IntArray, n_q: int) -> NDArray[Any]:

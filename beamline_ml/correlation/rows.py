@@ -53,8 +53,7 @@ class RowStore:
         known = self.present[block.index]
         self._check_same(block.rows[known], block.index[known])
         new = block.index[~known]
-        if known.any():
-            block = block.without(known)
+        block = block.without(known)
         self.rows[new] = block.rows
         self.group_sums[new] = block.sums
         self.saturated[new] = block.largest >= self._limit(np.asarray(frames).dtype)
@@ -121,6 +120,8 @@ class CheckedRows:
 
     def without(self, drop: BoolArray) -> CheckedRows:
         """The rows where ``drop`` (n,) is False."""
+        if not drop.any():
+            return self
         keep = ~drop
         return CheckedRows(self.rows[keep], self.index[keep], self.sums[keep], self.largest[keep])
 
@@ -142,28 +143,28 @@ def checked_rows(
     index = np.array([i for i in range(block.shape[0]) if first_index + i not in bad_frames], np.int64)
     block = block if index.size == block.shape[0] else block[index]
     if block.dtype.kind == "f":
-        rows, sums = np.empty((index.size, order.source.size)), np.empty((index.size, order.static_owner.size))
-        _, largest = order.gather(block, rows, sums)
-        checked = CheckedRows(rows, index + first_index, sums, largest)
-        return checked.without(_absent(rows))
-    return _integer_rows(block, index + first_index, order)
+        rows: NDArray[Any] = np.empty((index.size, order.source.size))
+        order.gather(block, rows)
+        absent = _absent(rows)
+    else:
+        rows, absent = _integer_rows(block, order), np.zeros(index.size, np.bool_)
+    largest = rows.max(axis=1, initial=0)
+    return CheckedRows(rows, index + first_index, order.group_sums(rows), largest).without(absent)
 
 
-def _integer_rows(block: NDArray[Any], index: IntArray, order: PixelOrder) -> CheckedRows:
-    sums = np.empty((index.size, order.static_owner.size), np.int64)
-    rows = np.empty((index.size, order.source.size), np.uint8)
-    smallest, largest = order.gather(block, rows, sums)
-    if smallest.size and int(smallest.min()) < 0:
+def _integer_rows(block: NDArray[Any], order: PixelOrder) -> NDArray[Any]:
+    rows = np.empty((block.shape[0], order.source.size), np.uint8)
+    seen = order.gather(block, rows) if block.size else 0
+    if seen < 0:
         raise CorrelationError(
-            f"Used pixels hold negative counts (down to {int(smallest.min())}).",
+            f"Used pixels hold negative counts (down to {int(block.min())}).",
             "Detectors mark gaps and dead pixels so: leave them out (bad_pixels finds them); hand in dark-subtracted "
             "data as floating point.",
         )
-    wanted = np.min_scalar_type(int(largest.max(initial=0)))
-    if wanted != np.uint8:
-        rows = np.empty(rows.shape, wanted)
-        order.gather(block, rows, sums)
-    return CheckedRows(rows, index, sums, largest)
+    if seen > np.iinfo(np.uint8).max:
+        rows = np.empty(rows.shape, np.min_scalar_type(seen))
+        order.gather(block, rows)
+    return rows
 
 
 def _block(frames: NDArray[Any]) -> NDArray[Any]:
