@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.records import G2, Forecast, PowerLaw, RelaxationFits
+from beamline_ml.results.headline import METHOD_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 _INV_UM = 1e4
 _MOST_CURVES = 5
+_TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+"""Labelled ticks of each decade, far enough apart for their labels."""
 _HEADLINE_WIDTH = 185
+_LEGEND_WIDTH = 18
 _INK = "#222222"
 _MEASURED = "#0072B2"
 _FORECAST = "#D55E00"
@@ -41,7 +45,7 @@ class Picture:
 
     title: str
     headline: str
-    """What a tired reader should take home, one or two sentences."""
+    """What a tired reader should take home, a sentence on each line."""
     age_s: NDArray[Any]
     """(n_rows,) of the measured two-time map."""
     c2: NDArray[Any]
@@ -77,7 +81,7 @@ def draw(picture: Picture) -> Figure:
 
 def _draw_heading(figure: Figure, picture: Picture) -> None:
     """Title and headline in a strip at the top that the panels leave free."""
-    lines = textwrap.wrap(picture.headline, _HEADLINE_WIDTH)
+    lines = [line for said in picture.headline.splitlines() for line in textwrap.wrap(said, _HEADLINE_WIDTH)]
     height = figure.get_figheight()
     figure.text(0.01, 1 - 0.10 / height, picture.title, fontsize=13, fontweight="bold", va="top")
     figure.text(0.01, 1 - 0.42 / height, "\n".join(lines), fontsize=9.5, color=_INK, va="top", linespacing=1.35)
@@ -90,13 +94,13 @@ def _telling_ring(picture: Picture) -> int:
     duration_s = float(picture.age_s[-1] - picture.age_s[0])
     distance = np.abs(np.log(picture.fits.relaxation_time_s / (0.35 * duration_s)))
     if picture.forecast is not None:
-        forecast_q = picture.forecast.q_inv_angstrom
-        distance[[not np.isclose(forecast_q, q, rtol=1e-3).any() for q in picture.fits.q_inv_angstrom]] = np.nan
+        told = np.isclose(picture.fits.q_inv_angstrom[:, None], picture.forecast.q_inv_angstrom[None]).any(axis=1)
+        distance = np.where(told, np.nan_to_num(distance, nan=1e9), np.nan)
     return int(np.nanargmin(distance)) if np.isfinite(distance).any() else len(picture.fits.q_inv_angstrom) // 2
 
 
-def _forecast_ring(forecast: Forecast, q_inv_angstrom: float) -> int:
-    """Index in the forecast of a ring; a forecast may leave out rings that showed no correlation."""
+def _ring_in(forecast: Forecast, q_inv_angstrom: float) -> int:
+    """A forecast may leave out rings, so its rings are found by their q."""
     return int(np.argmin(np.abs(forecast.q_inv_angstrom - q_inv_angstrom)))
 
 
@@ -111,7 +115,8 @@ def _draw_map(figure: Figure, axes: Axes, picture: Picture, ring: int) -> None:
     low, high = np.nanpercentile(off_diagonal, [1, 99.5])
     image: Any = None
     if picture.forecast is not None:
-        image = _mesh(axes, picture.forecast.times_s, picture.forecast.c2[ring], low, high)
+        told = picture.forecast.c2[_ring_in(picture.forecast, picture.fits.q_inv_angstrom[ring])]
+        image = _mesh(axes, picture.forecast.times_s, told, low, high)
     image = _mesh(axes, picture.age_s, measured, low, high) or image
     axes.set_aspect("equal")
     axes.set(xlabel="age t₁ (s)", ylabel="age t₂ (s)")
@@ -145,7 +150,7 @@ def _draw_g2(axes: Axes, picture: Picture) -> None:
             axes.plot(g2.delay_s, _kww(g2.delay_s, fits, ring), color=color, lw=1.4)
     axes.set_xscale("log")
     axes.set(xlabel="delay τ (s)", ylabel="g₂(q, τ)")
-    axes.set_title("Average correlation and stretched-exponential fit")
+    axes.set_title("g₂ with stretched-exponential fits")
     axes.legend(loc="best")
 
 
@@ -155,6 +160,8 @@ def _kww(delay_s: NDArray[Any], fits: RelaxationFits, ring: int) -> NDArray[Any]
 
 
 def _draw_relaxation(axes: Axes, picture: Picture) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     fits, law = picture.fits, picture.power_law
     q_um = fits.q_inv_angstrom * _INV_UM
     held = np.isfinite(fits.relaxation_time_s)
@@ -174,7 +181,7 @@ def _draw_relaxation(axes: Axes, picture: Picture) -> None:
     elif np.isfinite(law.exponent):
         pivot = np.exp(np.log(q_um[held]).mean()), np.exp(np.log(fits.relaxation_time_s[held]).mean())
         line = pivot[1] * (q_um[held] / pivot[0]) ** -law.exponent
-        label = f"τ ~ q^-{law.exponent:.2f} ± {law.exponent_err:.2f}\n(diffusion: q^-2)"
+        label = f"τ ∝ 1/q$^n$, n = {law.exponent:.2f} ± {law.exponent_err:.2f}\n(diffusion: n = 2)"
         axes.plot(q_um[held], line, color=_INK, lw=1.2, label=label)
     slow = np.flatnonzero(~held)
     if slow.size:
@@ -182,9 +189,10 @@ def _draw_relaxation(axes: Axes, picture: Picture) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=_TICKS))
+        axis.set_minor_locator(LogLocator(subs="auto"))
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
-    axes.tick_params(which="minor", labelsize=7)
+        axis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="q (µm⁻¹)", ylabel="relaxation time (s)")
     axes.legend(loc="best")
 
@@ -192,7 +200,7 @@ def _draw_relaxation(axes: Axes, picture: Picture) -> None:
 def _draw_forecast(axes: Axes, picture: Picture, forecast: Forecast, ring: int) -> None:
     """Correlation of one age near the end of the run with every other: measured before, forecast after."""
     times_s, until_s = forecast.times_s, forecast.observed_until_s
-    ahead = _forecast_ring(forecast, picture.fits.q_inv_angstrom[ring])
+    ahead = _ring_in(forecast, picture.fits.q_inv_angstrom[ring])
     reference = int(np.searchsorted(times_s, 0.75 * until_s))
     future = np.flatnonzero(times_s >= until_s)
     row = int(np.argmin(np.abs(picture.age_s - times_s[reference])))
@@ -205,11 +213,12 @@ def _draw_forecast(axes: Axes, picture: Picture, forecast: Forecast, ring: int) 
     axes.plot(
         times_s, np.where(np.arange(len(times_s)) == reference, np.nan, forecast.c2[ahead, reference]), color=_FORECAST
     )
-    axes.plot([], [], color=_FORECAST, label=f"forecast ({forecast.method.replace('_', ' ')})")
+    said = f"forecast by {METHOD_NAMES.get(forecast.method, forecast.method)}"
+    axes.plot([], [], color=_FORECAST, label=textwrap.fill(said, _LEGEND_WIDTH))
     _mark_end(axes, until_s)
     axes.set(xlabel="age t₂ (s)", ylabel="C₂(q, t₁, t₂)")
     axes.set_title(f"How t₁ = {times_s[reference]:.3g} s is remembered, {_q(forecast.q_inv_angstrom[ahead])}")
-    axes.legend(loc="best")
+    axes.legend(loc="upper right")
 
 
 def _mark_end(axes: Axes, until_s: float) -> None:

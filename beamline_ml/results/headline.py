@@ -89,7 +89,7 @@ def _relaxation_sentence(numbers: dict[str, Any]) -> str:
 def _transport_sentence(numbers: dict[str, Any]) -> str:
     if numbers["exponent"] is None:
         return ""
-    power = f"τ ∝ q^-{value_with_error(numbers['exponent'], numbers['exponent_err'])}"
+    power = f"Relaxation times fall as 1/qⁿ with n = {value_with_error(numbers['exponent'], numbers['exponent_err'])}"
     diffusion = numbers["diffusion_coefficient_um2_per_s"]
     if diffusion is None:
         return f"{power}; not diffusive: {_uncapitalised(numbers['diffusive_reason'])}"
@@ -122,7 +122,7 @@ def forecast_sentence(numbers: dict[str, Any]) -> str:
 
 
 def _uncapitalised(text: str | None) -> str:
-    text = text or "no reason was given."
+    text = (text or "no reason was given.").replace("+-", "±")
     return text[0].lower() + text[1:] if len(text) > 1 and text[1].islower() else text
 
 

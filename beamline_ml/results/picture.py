@@ -25,7 +25,7 @@ def picture_of(result: XPCSFit) -> Picture:
     when = "" if result.run_time is None else f", {result.run_time:%Y-%m-%d %H:%M}"
     return Picture(
         title=f"{result.sample_name}, scan {result.scan_id} ({result.scan_uid[:8]}){when}",
-        headline=" ".join(result.metadata.get("summary", [])),
+        headline="\n".join(result.metadata.get("summary", [])),
         age_s=result.age_s,
         c2=result.c2,
         g2=_g2(result),

@@ -57,7 +57,7 @@ def test_without_dynamics_the_refusal_is_said(make_analysis):
 
 def test_the_headline_in_words(make_analysis):
     said = assemble(make_analysis()).metadata["summary"]
-    assert said[1] == "τ ∝ q^-2.020 ± 0.050: diffusive, D = 0.0200 ± 0.0010 µm²/s."
+    assert said[1] == "Relaxation times fall as 1/qⁿ with n = 2.020 ± 0.050: diffusive, D = 0.0200 ± 0.0010 µm²/s."
     assert "by the neural ODE: RMSE 0.1 of the contrast in rolling-origin tests (persistence 0.2)" in said[-1]
     assert forecast_sentence({"forecast_method": None}) == ""
 
