@@ -219,3 +219,52 @@ def new_profile(folder: Annotated[Path, typer.Argument(help="Folder to make, nam
     for path in copy_template(folder):
         console.print(str(path), soft_wrap=True)
     console.print("Set the values marked SET, then: beamline-ml doctor", markup=False)
+
+
+phonons = typer.Typer(help="Phonon density of states of crystals, predicted with error bars.", no_args_is_help=True)
+app.add_typer(phonons, name="phonons")
+
+
+def _say(line: str) -> None:
+    complaints.print(line, markup=False, highlight=False)
+
+
+@phonons.command("fetch")
+def phonons_fetch(
+    folder: Annotated[Path, typer.Argument(help="Where the public training data go.")], as_json: Json = False
+) -> None:
+    """Get the public training data, checksum-verified; a fetch that was cut off goes on where it stopped."""
+    from beamline_ml.service.phonon_commands import fetch
+
+    _tell(fetch(folder, _say), as_json)
+
+
+@phonons.command("train")
+def phonons_train(
+    data: Annotated[Path, typer.Argument(help="Data file, or its folder.")],
+    out: Annotated[Path, typer.Argument(help="Where weights, model card and log go.")],
+    seed: Annotated[int, typer.Option(help="Seed of the first member.")] = 0,
+    members: Annotated[int, typer.Option(help="Networks in the ensemble.")] = 8,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this time; run again to go on.")] = None,
+    processes: Annotated[int, typer.Option(help="Members trained side by side.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Train the ensemble; the defaults reproduce the shipped weights."""
+    from beamline_ml.service.phonon_commands import train
+
+    _tell(train(data, out, _say, seed, members, minutes, processes), as_json)
+
+
+@phonons.command("predict")
+def phonons_predict(files: Annotated[list[Path], typer.Argument(help="CIF files.")], as_json: Json = False) -> None:
+    """Predict the density of states of CIF files; one that cannot be trusted is refused by name."""
+    from beamline_ml.service.phonon_commands import predict
+
+    _tell(predict(files), as_json)
+
+
+def _tell(content: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(content)
+    else:
+        console.print_json(data=content)
