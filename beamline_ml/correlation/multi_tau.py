@@ -102,6 +102,9 @@ class MultiTauAccumulator:
         block = checked_rows(frames, int(first_index), self.qmap, self._order, self.bad_frames)
         if block.rows.dtype.kind == "f":
             raise CorrelationError("Multi-tau correlates integer counts.", "Use two_time for floating-point frames.")
+        if not self._pending and np.array_equal(block.index, np.arange(self._next, self._next + len(block.index))):
+            self._push_all(block.rows)
+            return
         for row, place in zip(block.rows, block.index.tolist(), strict=True):
             if place >= self._next:
                 self._pending.setdefault(place, row)
@@ -138,6 +141,13 @@ class MultiTauAccumulator:
         if rows:
             self._push_block(rows)
 
+    def _push_all(self, rows: NDArray[Any]) -> None:
+        for lo in range(0, rows.shape[0], BLOCK):
+            part = rows[lo : lo + BLOCK]
+            self._push(0, part, np.ones(part.shape[0], np.bool_))
+        self._next += rows.shape[0]
+        self._drain(self.bad_frames)
+
     def _push_block(self, rows: list[NDArray[Any] | None]) -> None:
         zero = np.zeros(self._order.source.size, np.uint8)
         block = np.stack([zero if row is None else row for row in rows])
@@ -148,7 +158,7 @@ class MultiTauAccumulator:
             self._levels.append(_Level(np.zeros((self._n_buffer, rows.shape[1]), rows.dtype)))
         level = self._levels[k]
         level.products.append(lag_products(level.history, rows, self._lags(k), self._order.static_edges))
-        level.sums.append(np.add.reduceat(rows, self._order.static_edges[:-1], axis=1, dtype=np.int64))
+        level.sums.append(self._order.group_sums(rows))
         level.valid.append(valid)
         level.history = np.concatenate([level.history, rows])[-self._n_buffer :]
         coarse, coarse_valid = _paired(level, rows, valid)
