@@ -95,12 +95,14 @@ def contrasts(observations: CorrelationObservations) -> tuple[Float64Array, Floa
     return mean, 0.2 * mean
 
 
-def compress(observations: CorrelationObservations, n_times: int, rng: np.random.Generator) -> Compressed:
-    """Project the first ``n_times`` blocks."""
+def compress(
+    observations: CorrelationObservations, n_times: int, rng: np.random.Generator, use_s: bool = True
+) -> Compressed:
+    """Project the first ``n_times`` blocks; ``use_s`` False leaves S(q, t) out."""
     log_s = log_s_of(observations)
     speckles = speckle_counts(observations)
     contrast, _ = contrasts(observations)
-    with_s = not observations.stationary
+    with_s = use_s and not observations.stationary
     rings = [
         _compress_ring(observations, k, n_times, log_s[k, :n_times] if with_s else np.empty(0), speckles[k], rng)
         for k in range(len(contrast))

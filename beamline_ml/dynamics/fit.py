@@ -156,9 +156,9 @@ def _blind(ages: CorrelationObservations, progress: Progress, n_seen: int) -> tu
     """The forecast that the fit would have given after ``n_seen`` blocks: F and log S up to the next horizon."""
     f2, log_s = progress.blind[n_seen], progress.blind_log_s[n_seen]
     shift = (log_s_of(ages)[:, :n_seen] - log_s[:, :n_seen]).mean(axis=1, keepdims=True)
-    more = carried_on(ages, n_seen, f2, log_s + shift, n_seen)
+    more = carried_on(ages, n_seen, f2, n_seen)
     contrast = contrasts(ages)[0][:, None, None]
-    return f2 + more.c2 / contrast, log_s + shift + more.log_s
+    return f2 + more.c2 / contrast, log_s + shift
 
 
 def _mode(observations: CorrelationObservations) -> str:

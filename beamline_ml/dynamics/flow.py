@@ -56,14 +56,20 @@ class _Field:
         self._cutoff_um = cutoff_um
         self._amplitude = float(np.sqrt(2.0 * diffusion))
         self._pairs: Pairs | None = None
+        # A skin pays only where particles need several steps to cross it.
+        longest_step = float(np.diff(particles.grid_s).max()) if len(particles.grid_s) > 1 else 0.0
+        self._skin_um = 0.2 * cutoff_um if 16.0 * self._amplitude * np.sqrt(longest_step) < 0.2 * cutoff_um else 0.0
 
     def positions(self, step: int, y: Float64Array) -> Float64Array:
         return y + self._amplitude * self._particles.path[step]
 
     def _neighbours(self, x: Float64Array) -> Pairs:
         if self._pairs is None or not still_valid(self._pairs, x):
-            box, n_boxes = self._particles.box_um, self._particles.n_boxes
-            self._pairs = build_pairs(x, box, self._cutoff_um, n_boxes, skin_um=0.25 * self._cutoff_um)
+            expected = 0 if self._pairs is None else int(1.2 * len(self._pairs.first))
+            particles = self._particles
+            self._pairs = build_pairs(
+                x, particles.box_um, self._cutoff_um, particles.n_boxes, self._skin_um, capacity=expected
+            )
         return self._pairs
 
     def _step(self, t: torch.Tensor) -> int:

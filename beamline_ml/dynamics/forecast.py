@@ -14,7 +14,6 @@ import numpy as np
 
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.carry_over import carried_on
-from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.contest import NEURAL_ODE
 from beamline_ml.dynamics.correlation_fit import simulate_all
 from beamline_ml.dynamics.result import DynamicsFit
@@ -99,10 +98,7 @@ def _neural_ode(result: DynamicsFit, times: Float64Array) -> _Ahead:
     mean_f2, mean_log_s = f2.mean(axis=0), log_s.mean(axis=0)
     shift = (np.log(result.structure_factor) - mean_log_s[:, : len(result.times_s)]).mean(axis=1, keepdims=True)
     mean_log_s = mean_log_s + shift
-    reference = log_s_of(result.observations) - np.log(result.structure_factor)
-    more = carried_on(
-        result.observations, len(result.times_s), mean_f2, mean_log_s + reference[:, :1], result.seed + 17
-    )
+    more = carried_on(result.observations, len(result.times_s), mean_f2, result.seed + 17)
     # Members scatter by their parameters and by their own few modes; only the former is ignorance about the sample.
     spread = f2.std(axis=0, ddof=1) / np.sqrt(2.0)
     s_spread = log_s.std(axis=0, ddof=1) / np.sqrt(2.0)
@@ -110,7 +106,7 @@ def _neural_ode(result: DynamicsFit, times: Float64Array) -> _Ahead:
     c2_sd = np.sqrt((contrast * spread) ** 2 + more.c2_sd**2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)
-    return _Ahead(c2, c2_sd, mean_log_s + more.log_s, s_sd)
+    return _Ahead(c2, c2_sd, mean_log_s, s_sd)
 
 
 def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Float64Array]:

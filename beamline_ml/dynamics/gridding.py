@@ -28,7 +28,7 @@ def _kernel(z: Float64Array) -> Float64Array:
     return np.where(np.abs(z) <= 1.0, np.exp(_SHARPNESS * (np.sqrt(inside) - 1.0)), 0.0)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def _spread(x, weight, scale, table, grid):  # type: ignore[no-untyped-def]
     """Add every particle's weight to the WIDTH x WIDTH nodes around it; ``scale`` turns um into grid steps."""
     n = grid.shape[0] - WIDTH

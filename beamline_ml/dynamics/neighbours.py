@@ -31,7 +31,7 @@ class Pairs:
     skin_um: float
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def _all_pairs(x, box, reach2, n_boxes, first, second):  # type: ignore[no-untyped-def]
     count = 0
     per_box = x.shape[0] // n_boxes
@@ -51,7 +51,7 @@ def _all_pairs(x, box, reach2, n_boxes, first, second):  # type: ignore[no-untyp
     return count
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def _cell_pairs(x, box, reach2, n_boxes, n_cells, first, second):  # type: ignore[no-untyped-def]
     count = 0
     per_box = x.shape[0] // n_boxes
@@ -105,6 +105,7 @@ def build_pairs(
     n_boxes: int = 1,
     skin_um: float = 0.0,
     max_pairs: int = 40_000_000,
+    capacity: int = 0,
 ) -> Pairs:
     """List all pairs closer than ``cutoff_um + skin_um``.
 
@@ -114,6 +115,8 @@ def build_pairs(
         Positions, (n_boxes * n_per_box, 2).
     box_um
         Edge of the square periodic box; 0 means open space.
+    capacity
+        How many pairs to expect, so that the list need not be built twice.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def build_pairs(
     """
     reach = cutoff_um + skin_um
     n_cells = int(box_um / reach) if box_um > 0 else 0
-    capacity = max(1024, 16 * len(x_um))
+    capacity = max(1024, 16 * len(x_um), capacity)
     while True:
         first = np.empty(capacity, np.int32)
         second = np.empty(capacity, np.int32)
@@ -140,7 +143,7 @@ def build_pairs(
         capacity = int(1.2 * count)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _largest_step2(x, y):  # type: ignore[no-untyped-def]
     largest = 0.0
     for i in range(x.shape[0]):

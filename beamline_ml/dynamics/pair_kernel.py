@@ -31,7 +31,7 @@ def _weights(u):  # type: ignore[no-untyped-def]
     return k, b0, b1, b2, b3, d0, d1, d2, d3
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ignore[no-untyped-def]
     """Add pair velocities to ``out`` (n, 2) um/s; positions (n, 2) um, half list, spline coefficients um/s."""
     n_coefficients = coefficients.shape[0]
@@ -59,7 +59,7 @@ def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ig
         out[j, 1] -= g * dy
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_tangent):  # type: ignore[no-untyped-def]
     """Velocities and their derivatives along many tangents.
 
@@ -114,7 +114,7 @@ def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_
                 out_tangent[j, 1, k + s] -= b * ey
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def pair_cotangent(x, box, first, second, coefficients, cutoff, cotangent, out_x, out_c):  # type: ignore[no-untyped-def]
     """Reverse derivative: add J_x^T w to ``out_x`` (n, 2) and J_c^T w to ``out_c`` (n_coefficients,)."""
     n_coefficients = coefficients.shape[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from beamline_ml.errors import FitRefused
@@ -19,11 +20,18 @@ from beamline_ml.records import Float64Array, IntArray
 class Shells:
     """Wave vectors of a periodic box, sorted into rings."""
 
-    vectors_inv_um: Float64Array
-    """(n_vectors, 2)."""
+    unit_inv_um: float
+    """2 pi over the edge of the box."""
+    modes_2d: IntArray
+    """(n_vectors, 2) wave vectors in that unit."""
     ring: IntArray
     """(n_vectors,) index of the ring, 0-based, increasing."""
     n_rings: int
+
+    @property
+    def vectors_inv_um(self) -> Float64Array:
+        """(n_vectors, 2)."""
+        return np.asarray(self.unit_inv_um * self.modes_2d, np.float64)
 
     def modes(self, n_boxes: int) -> Float64Array:
         """Independent complex modes per ring over all boxes, (n_rings,)."""
@@ -56,8 +64,8 @@ def shells_of_box(box_um: float, edges_inv_um: Float64Array, max_per_ring: int, 
     top = int(np.ceil(edges_inv_um.max() / unit))
     m, n = np.meshgrid(np.arange(-top, top + 1), np.arange(0, top + 1), indexing="ij")
     upper = (n > 0) | ((n == 0) & (m > 0))
-    vectors = unit * np.column_stack([m[upper], n[upper]])
-    length = np.hypot(vectors[:, 0], vectors[:, 1])
+    vectors = np.column_stack([m[upper], n[upper]])
+    length = unit * np.hypot(vectors[:, 0], vectors[:, 1])
     chosen, ring = [], []
     for k, (low, high) in enumerate(edges_inv_um):
         inside = np.flatnonzero((length >= low) & (length < high))
@@ -70,7 +78,7 @@ def shells_of_box(box_um: float, edges_inv_um: Float64Array, max_per_ring: int, 
             inside = rng.choice(inside, max_per_ring, replace=False)
         chosen.append(vectors[inside])
         ring.append(np.full(len(inside), k))
-    return Shells(np.concatenate(chosen), np.concatenate(ring), len(edges_inv_um))
+    return Shells(unit, np.concatenate(chosen), np.concatenate(ring), len(edges_inv_um))
 
 
 def _clipped(tangent: Float64Array) -> Float64Array:
@@ -81,13 +89,43 @@ def _clipped(tangent: Float64Array) -> Float64Array:
     return tangent * factor[:, None, None]
 
 
-def _amplitudes(x: Float64Array, tangent: Float64Array | None, q: Float64Array) -> tuple[Float64Array, Float64Array]:
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _mode_sums(x, unit, modes, out):  # type: ignore[no-untyped-def]
+    """Add sum_j cos(q.r_j) and sum_j sin(q.r_j) to ``out`` (2, n_modes), from powers of two phases."""
+    top = np.abs(modes).max()
+    width = 2 * top + 1
+    ax = np.empty((width, 2))
+    ay = np.empty((width, 2))
+    for j in range(x.shape[0]):
+        for axis, powers in ((0, ax), (1, ay)):
+            c = np.cos(unit * x[j, axis])
+            s = np.sin(unit * x[j, axis])
+            powers[top, 0] = 1.0
+            powers[top, 1] = 0.0
+            for k in range(top):
+                re = powers[top + k, 0] * c - powers[top + k, 1] * s
+                im = powers[top + k, 0] * s + powers[top + k, 1] * c
+                powers[top + k + 1, 0] = re
+                powers[top + k + 1, 1] = im
+                powers[top - k - 1, 0] = re
+                powers[top - k - 1, 1] = -im
+        for k in range(modes.shape[0]):
+            m = top + modes[k, 0]
+            n = top + modes[k, 1]
+            out[0, k] += ax[m, 0] * ay[n, 0] - ax[m, 1] * ay[n, 1]
+            out[1, k] += ax[m, 0] * ay[n, 1] + ax[m, 1] * ay[n, 0]
+
+
+def _amplitudes(x: Float64Array, tangent: Float64Array | None, shells: Shells) -> tuple[Float64Array, Float64Array]:
     """Fields of one box at one time as (2, n_vectors) cosine and sine sums, and (2, n_vectors, n_parameters)."""
+    q = shells.vectors_inv_um
+    if tangent is None:
+        sums = np.zeros((2, len(q)))
+        _mode_sums(x, shells.unit_inv_um, shells.modes_2d, sums)
+        return sums / np.sqrt(len(x)), np.empty((2, len(q), 0))
     phase = x @ q.T
     cosine, sine = np.cos(phase).T, np.sin(phase).T
     field = np.stack([cosine.sum(axis=1), sine.sum(axis=1)]) / np.sqrt(len(x))
-    if tangent is None:
-        return field, np.empty((2, len(q), 0))
     n, _, m = tangent.shape
     flat = tangent.reshape(n, 2 * m)
     # d cos(q.x) = -sin(q.x) q.dx, d sin(q.x) = cos(q.x) q.dx
@@ -110,7 +148,7 @@ def shell_values(x: Float64Array, n_boxes: int, shells: Shells, tangents: Float6
     """
     n_times, per_box = len(x), x.shape[1] // n_boxes
     n_parameters = 0 if tangents is None else tangents.shape[3]
-    order = len(shells.vectors_inv_um)
+    order = len(shells.modes_2d)
     fields = np.empty((n_times, 2, n_boxes, order))
     d_fields = np.empty((n_times, 2, n_boxes, order, n_parameters))
     for t in range(n_times):
@@ -118,7 +156,7 @@ def shell_values(x: Float64Array, n_boxes: int, shells: Shells, tangents: Float6
         for b in range(n_boxes):
             box = slice(b * per_box, (b + 1) * per_box)
             part = None if tangent is None else tangent[box]
-            fields[t, :, b], d_fields[t, :, b] = _amplitudes(x[t, box], part, shells.vectors_inv_um)
+            fields[t, :, b], d_fields[t, :, b] = _amplitudes(x[t, box], part, shells)
     values = [_ring_values(fields, d_fields, shells.ring == k) for k in range(shells.n_rings)]
     log_s, f, d_log_s, d_f = (np.stack(part) for part in zip(*values, strict=True))
     return ShellValues(log_s, f, d_log_s, d_f) if tangents is not None else ShellValues(log_s, f)
