@@ -22,20 +22,24 @@ _TEXT = """# Phonon density of states: model card
 
 Version {version}. {n_members} networks of {n_parameters} parameters, {size_mb:.2f} MB in half precision (safetensors).
 
-## What it does From a crystal structure: the harmonic phonon density of states as modes per energy window with 90 %
-# bands, site-projected densities, and what follows from them (heat capacity, entropy, Debye temperatures, mean-square
-# displacements). The architecture is an E(3)-equivariant network built on e3nn in which every atom distributes
-# exactly three modes over 72 windows.
+## What it does
+From a crystal structure: the harmonic phonon density of states as modes per energy window with 90 % bands,
+site-projected densities, and what follows from them (heat capacity, entropy, Debye temperatures, mean-square
+displacements). The architecture is an E(3)-equivariant network built on e3nn in which every atom distributes exactly
+three modes over 72 windows.
 
-## Data Density-functional perturbation theory (PBEsol) for semiconductors: G. Petretto et al., *High-throughput
-# density-functional perturbation theory phonons for inorganic materials*, Sci. Data 5, 180065 (2018),
-# doi:10.1038/sdata.2018.65, with structures of the Materials Project. Trained on {n_train} materials (the published
-# training split, one of which is not in the redistributed files); {n_held} materials (the published validation split)
-# were held out for calibration and for the figures below. The published test split was not used. `beamline-ml phonons
-# fetch` gets the data and checks it; it is not part of this package.
+## Data
+Density-functional perturbation theory (PBEsol) for semiconductors: G. Petretto et al., *High-throughput
+density-functional perturbation theory phonons for inorganic materials*, Sci. Data 5, 180065 (2018),
+doi:10.1038/sdata.2018.65, with structures of the Materials Project. Trained on {n_train} materials (the published
+training split, one of which is not in the redistributed files); {n_held} materials (the published validation split)
+were held out for calibration and for the figures below, and served to choose the recipe among a handful. The
+published test split was not used. `beamline-ml phonons fetch` gets the data and checks it; it is not part of this
+package.
 
-## Licence The weights are distributed under the licence of beamline-ml (BSD 3-Clause). Cite Petretto et al. (2018)
-# and the Materials Project when you use them; the licence of the data set is that of its publisher.
+## Licence
+The weights are distributed under the licence of beamline-ml (BSD 3-Clause). Cite Petretto et al. (2018) and the
+Materials Project when you use them; the licence of the data set is that of its publisher.
 
 ## Training
 `beamline-ml phonons train` (seeds {seeds}): {recipe}.
@@ -47,8 +51,7 @@ Version {version}. {n_members} networks of {n_parameters} parameters, {size_mb:.
 
 ## Limits
 * Harmonic, bulk, fully ordered crystals of at most {max_atoms} atoms, made of elements in the training data; anything
-  else, and contacts under
-  {min_contact:g} angstrom (0.9 for bonds of hydrogen), is refused.
+  else, and contacts under {min_contact:g} angstrom (0.9 for bonds of hydrogen), is refused.
 * Unstable (imaginary) modes are not assessed: on held-out materials the network could not tell which crystals have
   them.
 * Site-projected densities are inferred: the data hold totals only. Bands of the displacements are calibrated on the

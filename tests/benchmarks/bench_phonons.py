@@ -26,7 +26,7 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from beamline_ml.phonons import load_predictor
-from beamline_ml.phonons.assembly import CALIBRATION_TEMPERATURES_K, calibrate, evaluate
+from beamline_ml.phonons.assembly import calibrate, evaluate
 from beamline_ml.phonons.conformal import RelativeBand
 from beamline_ml.phonons.dataset import Material, raw_heat_capacity
 from beamline_ml.phonons.ensemble import EnsembleOutput
@@ -194,7 +194,6 @@ def _cost(predictor: Predictor, crystals: Sequence[Atoms]) -> list[Row]:
         _row("cold_process_s", cold, "s", "limit", 10.0),
         _row("weights_mb", size, "MB", "limit", 5.0),
         _row("members", len(predictor.ensemble.members), "1"),
-        _row("calibration_temperatures", len(CALIBRATION_TEMPERATURES_K), "1"),
     ]
 
 
