@@ -158,7 +158,7 @@ class XPCSFit(Container):
         return Forecast(
             observed_until_s=float(self.headline["forecast_from_s"]),
             method=str(self.headline["forecast_method"]),
-            score=float(self.headline["forecast_score"]),
+            score=float("nan") if self.headline["forecast_score"] is None else float(self.headline["forecast_score"]),
             contest=scores,
             refused=self.headline.get("forecast_refused"),
             **arrays,
