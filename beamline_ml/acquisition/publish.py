@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from bluesky_tiled_plugins import TiledWriter
 from event_model import RunRouter
 
 from beamline_ml.acquisition.journal import Document, Journal
+from beamline_ml.acquisition.merging import merge_stream_datums
 from beamline_ml.acquisition.pump import Pump
 from beamline_ml.acquisition.raw_container import Connection, run_writer
 from beamline_ml.settings import Settings
@@ -35,6 +37,7 @@ class _Shipment:
     def __init__(self, connection: Connection, journal: Journal) -> None:
         self._connection = connection
         self._journal = journal
+        self._waiting: deque[tuple[str, Document]] = deque()
         self._writer: TiledWriter | None = None
         self._refused = False
 
@@ -43,15 +46,18 @@ class _Shipment:
         try:
             self._journal.append(name, doc)
         finally:
-            to_tiled.put(self.ship, name, doc)
+            self._waiting.append((name, doc))
+            to_tiled.put(self.ship)
 
-    def ship(self, name: str, doc: Document) -> None:
-        """Second thread: one document to tiled, unless it has refused an earlier one of this run."""
+    def ship(self) -> None:
+        """Second thread: all documents that wait go to tiled, unless it has refused an earlier one of this run."""
+        documents = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
-            if not self._refused:
-                self._give(name, doc)
+            for name, doc in merge_stream_datums(documents):
+                if not self._refused:
+                    self._give(name, doc)
         finally:
-            if name == "stop":
+            if documents and documents[-1][0] == "stop":
                 self._settle()
 
     def _give(self, name: str, doc: Document) -> None:

@@ -25,6 +25,7 @@ from beamline_ml.acquisition.burst import Burst, read_burst, start_burst
 from beamline_ml.errors import ServiceError
 from beamline_ml.frames.movie import write_movie
 from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.service.doorbell import Doorbell
 from beamline_ml.service.stack import Stack
 from beamline_ml.service.trigger import submit_fit
 from beamline_ml.service.up import embedded_stack
@@ -36,6 +37,8 @@ Row = dict[str, Any]
 N_BURSTS = 3
 N_FRAMES = 400
 PATIENCE_S = 300.0
+_POLL_S = 0.2
+"""Often enough for the figures, seldom enough not to be one of them."""
 FIT_TASK = "explain"
 """Task whose time is the fit itself, not the chain's."""
 
@@ -70,10 +73,10 @@ def make_movie(path: Path) -> Path:
 def measure(stack: Stack, movie: Path) -> Timeline:
     """Take one burst and follow it to its readable result."""
     process = start_burst(stack.settings, movie=movie)
-    with closing(Catalogue(stack.settings)) as catalogue:
-        before = set(catalogue.raw)
-        uid = _wait(lambda: next(iter(set(catalogue.raw) - before), None))
-        stop_at = _wait(lambda: time.time() if catalogue.is_finished_xpcs(uid) else None)
+    with closing(Catalogue(stack.settings)) as catalogue, closing(Doorbell()) as doorbell:
+        doorbell.listen(catalogue.raw)
+        (uid,) = _wait(lambda: doorbell.wait(_POLL_S) or None)
+        stop_at = time.time()
         readable_at = _wait(lambda: time.time() if _is_readable(catalogue, uid) else None)
     burst = read_burst(process)
     run, tasks = _flow_run(stack, f"scan:{uid}")
@@ -112,7 +115,7 @@ def _wait(check: Any, timeout_s: float = PATIENCE_S) -> Any:
     while (value := check()) is None:
         if time.monotonic() > deadline:
             raise ServiceError(f"The benchmark waited {timeout_s:.0f} s in vain.", "Read the stack's logs.")
-        time.sleep(0.02)
+        time.sleep(_POLL_S)
     return value
 
 
