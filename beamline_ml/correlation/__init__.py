@@ -6,6 +6,7 @@ on how the frames arrived, and every normalisation is applied at read-out.
 
 from beamline_ml.correlation.bad_pixels import bad_pixels
 from beamline_ml.correlation.binning import bin_time
+from beamline_ml.correlation.long_run import LongTwoTimeAccumulator
 from beamline_ml.correlation.multi_tau import MultiTauAccumulator, multi_tau
 from beamline_ml.correlation.one_time import g2_from_two_time
 from beamline_ml.correlation.power_law import fit_power_law
@@ -15,6 +16,7 @@ from beamline_ml.correlation.relaxation import fit_relaxation
 from beamline_ml.correlation.two_time import TwoTimeAccumulator, two_time
 
 __all__ = [
+    "LongTwoTimeAccumulator",
     "MultiTauAccumulator",
     "QMap",
     "TwoTimeAccumulator",

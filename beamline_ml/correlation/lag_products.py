@@ -69,3 +69,35 @@ def _wide_products(rows: Any, first: Any, lags: Any, edges: Any, sums: Any) -> N
                 for i in range(edges[group], edges[group + 1]):
                     total += np.int64(rows[t, i]) * np.int64(rows[t - lags[k], i])
                 sums[t - first, k, group] = total
+
+
+def exact_dots(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
+    """(n_a, n_b) int64 sums over pixels of a * b, row by row: for a few rows against many."""
+    largest = max(1, int(a.max(initial=0)), int(b.max(initial=0)))
+    run = (2**31 - 1) // largest**2
+    sums = np.zeros((a.shape[0], b.shape[0]), np.int64)
+    if run >= MIN_RUN:
+        _narrow_dots(a, b, run, sums)
+    else:
+        _wide_dots(a, b, sums)
+    return sums
+
+
+@numba.njit(cache=True)
+def _narrow_dots(a: Any, b: Any, run: Any, sums: Any) -> None:
+    for j in range(b.shape[0]):
+        for i in range(a.shape[0]):
+            total = np.int64(0)
+            for lo in range(0, a.shape[1], run):
+                total += _narrow_dot(a[i, lo : lo + run], b[j, lo : lo + run])
+            sums[i, j] = total
+
+
+@numba.njit(cache=True)
+def _wide_dots(a: Any, b: Any, sums: Any) -> None:
+    for j in range(b.shape[0]):
+        for i in range(a.shape[0]):
+            total = np.int64(0)
+            for p in range(a.shape[1]):
+                total += np.int64(a[i, p]) * np.int64(b[j, p])
+            sums[i, j] = total

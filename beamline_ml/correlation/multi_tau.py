@@ -97,6 +97,11 @@ class MultiTauAccumulator:
         self._pending: dict[int, NDArray[Any]] = {}
         self._next = 0
 
+    @property
+    def n_frames(self) -> int:
+        """Frames correlated so far, holes included; frames that wait behind a hole are not."""
+        return self._next
+
     def add(self, frames: NDArray[Any], first_index: int) -> None:
         """Take in a block; frames ahead of a hole wait until the hole is filled, repeated frames are ignored."""
         block = checked_rows(frames, int(first_index), self.qmap, self._order, self.bad_frames)

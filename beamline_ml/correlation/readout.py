@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.gram import gram_float
 from beamline_ml.correlation.normalize import plain_c2, static_c2
+from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.quality import quality_of_totals
 from beamline_ml.correlation.rows import RowStore
 from beamline_ml.correlation.symmetry import mirrored
@@ -35,7 +37,18 @@ class PairSums:
     """(n_groups,) 0-based dynamic bin."""
 
 
-def integer_sums(store: RowStore, gram: NDArray[np.int64], edges: IntArray, n: int) -> PairSums:
+class CountSums(Protocol):
+    """What read-out needs to know of the frames, besides the sums of their products."""
+
+    qmap: QMap
+    order: PixelOrder
+    group_sums: NDArray[Any]
+    """(>= n, n_static_groups) sums of counts."""
+    saturated: BoolArray
+    """(>= n,) rows with a saturated pixel."""
+
+
+def integer_sums(store: CountSums, gram: NDArray[np.int64], edges: IntArray, n: int) -> PairSums:
     """Sums of integer frames; ``gram`` holds the lower triangle."""
     numerator = mirrored(gram, n)
     by_static = store.group_sums[:n].T
@@ -83,7 +96,14 @@ def _tiled_gram(tiles: list[Float64Array], n: int) -> Float64Array:
     return total
 
 
-def read_out(store: RowStore, sums: PairSums, normalization: str, frame_period_s: float, present: BoolArray) -> TwoTime:
+def read_out(
+    store: CountSums,
+    sums: PairSums,
+    normalization: str,
+    frame_period_s: float,
+    present: BoolArray,
+    age_s: Float64Array | None = None,
+) -> TwoTime:
     """Normalise the sums; rows that are not ``present`` (n,) become NaN."""
     n_q, n = store.qmap.n_q, present.size
     c2 = np.empty((n_q, n, n), np.float32)
@@ -99,7 +119,7 @@ def read_out(store: RowStore, sums: PairSums, normalization: str, frame_period_s
         frame_sum=frame_sum,
         n_pixels=store.qmap.n_pixels,
         q_inv_angstrom=store.qmap.q_inv_angstrom,
-        age_s=np.arange(n, dtype=np.float64) * frame_period_s,
+        age_s=np.arange(n, dtype=np.float64) * frame_period_s if age_s is None else age_s,
         frame_period_s=frame_period_s,
         normalization=normalization,
         quality=quality,
