@@ -10,8 +10,9 @@ LOOPBACK = "127.0.0.1"
 def reserve_port(preferred: int) -> socket.socket:
     """Bind a loopback port that the calling process keeps while a server of its own listens on it.
 
-    The socket never listens. With ``SO_REUSEADDR`` a server may bind beside it and listen, and when that server dies,
-    clients are refused at once, yet nobody is given the port while the reservation lives.
+    The socket never listens. It is bound alone, so that two stacks that start together never reserve the same port;
+    ``SO_REUSEADDR``, set afterwards, lets a server bind beside it and listen. When that server dies, clients are
+    refused at once, yet nobody is given the port while the reservation lives.
 
     Parameters
     ----------
@@ -20,12 +21,12 @@ def reserve_port(preferred: int) -> socket.socket:
     """
     for port in (preferred, 0):
         reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             reservation.bind((LOOPBACK, port))
         except OSError:
             reservation.close()
             continue
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return reservation
     raise OSError("The system has no free loopback port.")
 

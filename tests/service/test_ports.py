@@ -41,3 +41,8 @@ def test_nobody_is_given_a_reserved_port() -> None:
                 assert other.getsockname()[1] != port_of(reservation)
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind((LOOPBACK, port_of(reservation)))
+
+
+def test_two_stacks_never_reserve_the_same_port():
+    with reserve_port(0) as first, reserve_port(port_of(first)) as second:
+        assert port_of(first) != port_of(second)
