@@ -121,7 +121,11 @@ def demo(
             wait_for_interrupt()
 
 
-@app.command()
+# Lets -1, the latest run, be an argument.
+_NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
+
+
+@app.command(context_settings=_NEGATIVE_NUMBERS)
 def fit(
     run: RunName,
     qmap: Annotated[str | None, typer.Option(help="q-map file instead of rings from the run's geometry.")] = None,
@@ -153,7 +157,7 @@ def fit(
     _print_json(report) if as_json else console.print_json(data=report)
 
 
-@app.command()
+@app.command(context_settings=_NEGATIVE_NUMBERS)
 def show(
     run: Annotated[str | None, typer.Argument(help="Run (uid, short uid, scan id) or key of a result.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the newest of them to this file.")] = None,
@@ -172,7 +176,7 @@ def show(
         console.print(f"Picture: {png}")
 
 
-@app.command()
+@app.command(context_settings=_NEGATIVE_NUMBERS)
 def export(
     result: Annotated[str, typer.Argument(help="Run or key of a result.")],
     path: Annotated[Path, typer.Argument(help="NXxpcs file to write (.h5, .nxs).")],

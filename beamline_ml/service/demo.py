@@ -18,6 +18,7 @@ from typing import Any
 
 from beamline_ml.acquisition.burst import Burst, read_burst, start_burst
 from beamline_ml.errors import FramesError, ResultError, ServiceError
+from beamline_ml.service.movie_source import check_movie
 from beamline_ml.service.prefect_api import PrefectApi
 from beamline_ml.service.stack import Stack, Step
 from beamline_ml.service.state import StateDir
@@ -78,6 +79,8 @@ def running_demo(folder: Path, movie: Path | None, tell: Tell) -> Iterator[Demo]
     BeamlineMLError
         What went wrong, in the words of the hop that refused.
     """
+    if movie is not None:
+        check_movie(movie)
     began = time.monotonic()
     hops_s: dict[str, float] = {}
 

@@ -9,7 +9,6 @@ coherent-scattering frames, an areaDetector HDF5 file is taken as it is; then th
 from __future__ import annotations
 
 import argparse
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.correlation import QMap, bin_time, fit_relaxation, g2_from_two_time, two_time
-from beamline_ml.errors import FileMissing, FramesError
-from beamline_ml.frames.movie import open_movie, write_movie
+from beamline_ml.errors import FramesError
+from beamline_ml.frames.movie import write_movie
 from beamline_ml.records import TwoTime
+from beamline_ml.service.movie_source import check_movie, is_video, read_video
 from beamline_ml.simulation import Movie, MovieRecipe, scattering_from_video, simulate_movie
 
 TRUTH_FRAMES_PER_BLOCK = 4
 """The truth's two-time map is kept in blocks of this many frames: fine enough for every band that is compared."""
-
-_VIDEO_FIELDS = ("frames", "frame_period_s", "um_per_px")
 
 
 @dataclass(frozen=True)
@@ -81,25 +79,6 @@ def truth_of(movie: Movie, n_observed: int, n_q: int) -> Truth:
     )
 
 
-def read_video(path: Path) -> tuple[NDArray[Any], float, float]:
-    """Frames, frame period in s and um per pixel of an .npz video.
-
-    Raises
-    ------
-    FramesError
-        When a field is missing or makes no sense; the message names it.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in _VIDEO_FIELDS if name not in file]
-            if missing:
-                raise FramesError(f"The video {path} lacks {', '.join(missing)}.", f"It needs {_VIDEO_FIELDS}.")
-            frames, frame_period_s, um_per_px = (file[name] for name in _VIDEO_FIELDS)
-    except (ValueError, zipfile.BadZipFile, OSError) as error:
-        raise FramesError(f"{path} is no .npz video ({error}).", f"Save {_VIDEO_FIELDS} with numpy.savez.") from error
-    return frames, float(frame_period_s), float(um_per_px)
-
-
 def write_simulated(folder: Path, n_q: int, seed: int) -> None:
     """Simulate the seed system, write the observed frames and the truth."""
     recipe = MovieRecipe()
@@ -119,15 +98,13 @@ def write_from_file(source: Path, folder: Path) -> None:
     FileMissing, FramesError
         When the file is not there or is neither.
     """
-    if not source.is_file():
-        raise FileMissing(f"There is no movie {source}.", "Check the path.")
-    if source.suffix == ".npz":
+    check_movie(source)
+    if is_video(source):
         movie = scattering_from_video(*read_video(source))
         sample = {**movie.sample, "name": source.stem}
         write_movie(folder / "movie.h5", movie.counts, movie.geometry, movie.frame_period_s, movie.exposure_s, sample)
         return
-    with open_movie(source):
-        (folder / "movie.h5").unlink(missing_ok=True)
+    (folder / "movie.h5").unlink(missing_ok=True)
     (folder / "movie.h5").symlink_to(source.resolve())
 
 
