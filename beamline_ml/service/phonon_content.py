@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def _arrays(dos: PhononDos) -> tuple[ResultArray, ...]:
 
 def _tables(dos: PhononDos) -> tuple[ResultTable, ...]:
     bands = np.array([dos.heat_capacity_band(t) for t in TEMPERATURES_K])
-    thermal = {
+    thermal: dict[str, Any] = {
         "temperature_k": list(TEMPERATURES_K),
         "heat_capacity_j_per_k_mol": [dos.heat_capacity(t) for t in TEMPERATURES_K],
         "heat_capacity_lower": bands[:, 0],
@@ -90,7 +90,7 @@ def _tables(dos: PhononDos) -> tuple[ResultTable, ...]:
         "entropy_j_per_k_mol": [dos.entropy(t) for t in TEMPERATURES_K],
     }
     low, high = dos.mean_square_displacement_band(ROOM_K)
-    sites = {
+    sites: dict[str, Any] = {
         "element": [chemical_symbols[number] for number in dos.numbers],
         "displacement_300k_angstrom2": dos.mean_square_displacement(ROOM_K),
         "displacement_300k_lower": low,
@@ -125,7 +125,7 @@ def picture(predicted: Mapping[str, PhononDos], most: int = 6) -> str:
     """The first few densities with their bands, as a PNG in a data address."""
     shown = list(predicted.items())[:most]
     figure = Figure(figsize=(8.0, 1.6 * len(shown)), layout="constrained")
-    panels: Sequence[Any] = np.atleast_1d(figure.subplots(len(shown), 1, sharex=True))
+    panels: Any = np.atleast_1d(figure.subplots(len(shown), 1, sharex=True))
     for axes, (name, dos) in zip(panels, shown, strict=True):
         width = np.diff(dos.edges_mev)
         axes.stairs(dos.modes_upper / width, dos.edges_mev, baseline=dos.modes_lower / width, fill=True, alpha=0.25)
@@ -141,5 +141,5 @@ def picture(predicted: Mapping[str, PhononDos], most: int = 6) -> str:
 
 def _highest_mev(dos: PhononDos) -> float:
     """Energy below which 99.5 % of the modes lie, and a little more."""
-    beyond = np.searchsorted(np.cumsum(dos.shares), 0.995)
+    beyond = int(np.searchsorted(np.cumsum(dos.shares), 0.995))
     return 1.1 * float(dos.edges_mev[min(beyond + 1, len(dos.edges_mev) - 1)])
