@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from beamline_ml.dynamics.compression import Compressed, compress
+from beamline_ml.dynamics.compression import Compressed, compress, speckle_counts
 from beamline_ml.dynamics.flow import move, move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
@@ -28,6 +28,7 @@ from beamline_ml.records import Float64Array, IntArray
 
 FIRST_HORIZON = 0.35
 TANGENT_STEPS = 3
+FIRST_SMOOTHNESS = 10.0
 HORIZONS = (0.5, 0.7, 1.0, 1.0)
 SPREAD = (1.5, 1.5, 1.5, 1.0)
 """How much wider than the belief each ensemble is drawn: a longer lever for the regression."""
@@ -124,15 +125,17 @@ def fit_correlations(
         progress = Progress(_belief_of(state, scene), first)
     else:
         progress = _tangent_stage(observations, model, scene, first, deadline, seed)
-    cost_s = 0.0
+    cost_per_block_s = 0.0
     for stage, (part, spread) in enumerate(zip(HORIZONS, SPREAD, strict=True)):
         horizon = n_times if observations.stationary else min(n_times, max(first, round(part * n_times)))
         began = time.monotonic()
-        if began + cost_s * horizon / max(progress.n_times, 1) > deadline:
-            progress.skipped.append(f"horizon {horizon}/{n_times} of stage {stage + 1}")
+        # A stage on the way to the whole run is taken only where the whole run will still fit.
+        blocks = horizon if horizon == n_times else horizon + n_times
+        if began + cost_per_block_s * blocks > deadline or began > deadline:
+            progress.skipped.append(f"stage {stage + 1} of {len(HORIZONS)} ({horizon} of {n_times} blocks)")
             continue
         _ensemble_stage(progress, observations, model, scene, horizon, spread, seed + 101 * (stage + 1))
-        cost_s = time.monotonic() - began
+        cost_per_block_s = (time.monotonic() - began) / horizon
     return progress
 
 
@@ -153,9 +156,11 @@ def _tangent_stage(
     target = compress(observations, horizon, rng)
     particles, shells = scene.surrogates(observations.times_s[:horizon], rng)
     n_modes = shells.modes(scene.n_boxes)
+    # One set of surrogates has far fewer modes than the data have speckles, and its noise is the larger one.
+    weight = 1.0 / (1.0 + float(np.median(speckle_counts(observations) / n_modes)))
     prior_mean = np.append(np.zeros(model.n_coefficients), np.log(first_diffusion(observations)))
-    prior = np.asarray(np.linalg.inv(prior_precision(model.n_coefficients, 1.0)), np.float64)
-    belief = Belief(prior_mean, prior, 1.0, np.inf)
+    prior = np.asarray(np.linalg.inv(prior_precision(model.n_coefficients, FIRST_SMOOTHNESS)), np.float64)
+    belief = Belief(prior_mean, prior, FIRST_SMOOTHNESS, 1.0)
     for _ in range(TANGENT_STEPS):
         if time.monotonic() > deadline:
             break
@@ -169,12 +174,11 @@ def _tangent_stage(
         difference = target.differences(squared(values.f, n_modes), values.log_s)
         if not model.interacting:
             slope[:, :-1] = 0.0
-        # Surrogates have about as many modes as the data have speckles: halve the weight.
         belief = _limited(
             belief,
             belief_from(
-                0.5 * slope.T @ slope,
-                -0.5 * slope.T @ difference,
+                weight * slope.T @ slope,
+                -weight * slope.T @ difference,
                 belief.mean,
                 prior_mean,
                 belief.smoothness,

@@ -20,7 +20,7 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
 DEFAULT_BUDGET_S = 40.0
-SHARE_FOR_LAST_LOOK = 0.85
+SHARE_FOR_LAST_LOOK = 0.8
 """Part of the budget that the stages may use; the rest evaluates the answer on the whole run."""
 LAST_LOOK_MEMBERS = 8
 FIRST_ORIGIN = 0.5
@@ -144,10 +144,14 @@ def _contest(
     ages: CorrelationObservations, f2: Float64Array, log_s: Float64Array, progress: Progress, stationary: bool
 ) -> Contest:
     contrast = contrasts(ages)[0][:, None, None]
-    blind = {n: _blind(ages, progress, n) for n in progress.blind if n >= FIRST_ORIGIN * len(ages.times_s)}
+    n_times = len(ages.times_s)
+    if not stationary and progress.n_times < n_times:
+        progress.blind[progress.n_times], progress.blind_log_s[progress.n_times] = f2, log_s
+    origins = [n for n in progress.blind if n >= FIRST_ORIGIN * n_times] or list(progress.blind)
+    blind = {n: _blind(ages, progress, n) for n in origins}
     if stationary:
         # One lag-dependent law for the whole run: every part of it is predicted by the same curve.
-        blind = {round(part * len(ages.times_s)): (f2, log_s) for part in (FIRST_ORIGIN, 0.7)}
+        blind = {round(part * n_times): (f2, log_s) for part in (FIRST_ORIGIN, 0.7)}
     measured = Observed((ages.c2 - 1.0) / contrast, ages.c2_err / contrast, ages.times_s, ages.q_inv_um)
     return run_contest(measured, log_s_of(ages), blind)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from beamline_ml.records import Float64Array, IntArray
 
-SMOOTHNESS_RANGE = (1.0, 100.0)
+SMOOTHNESS_RANGE = (2.0, 100.0)
 LOG_D_SPREAD = 1.0
 
 

@@ -1,0 +1,81 @@
+"""Integrated tangents against finite differences, and free particles against the Einstein relation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from beamline_ml.dynamics.flow import Surrogates, move, move_with_tangents
+from beamline_ml.dynamics.shells import shell_values, shells_of_box, squared
+
+BOX, CUTOFF, DIFFUSION = 4.0, 0.9, 0.02
+
+
+@pytest.fixture(scope="module")
+def particles() -> Surrogates:
+    rng = np.random.default_rng(0)
+    grid = np.linspace(0.0, 1.0, 21)
+    path = np.zeros((21, 200, 2))
+    path[1:] = np.cumsum(rng.standard_normal((20, 200, 2)) * np.sqrt(0.05), axis=0)
+    return Surrogates(rng.uniform(0, BOX, (200, 2)), 2, BOX, grid, np.array([5, 10, 20]), path)
+
+
+def coefficients() -> np.ndarray:
+    return 0.05 * np.array([2.0, 1.0, -0.5, -1.0, -0.7, -0.3])
+
+
+def test_tangents_equal_finite_differences(particles: Surrogates) -> None:
+    c = coefficients()
+    x, tangent = move_with_tangents(particles, c, CUTOFF, DIFFUSION)
+    np.testing.assert_allclose(x, move(particles, c, CUTOFF, DIFFUSION), atol=1e-12)
+    h = 1e-5
+    for k in (0, 3):
+        bump = h * np.eye(len(c))[k]
+        slope = (move(particles, c + bump, CUTOFF, DIFFUSION) - move(particles, c - bump, CUTOFF, DIFFUSION)) / (2 * h)
+        np.testing.assert_allclose(tangent[..., k], slope, atol=1e-4 * np.abs(slope).max())
+    up, down = (move(particles, c, CUTOFF, DIFFUSION * np.exp(s)) for s in (h, -h))
+    slope = (up - down) / (2 * h)
+    np.testing.assert_allclose(tangent[..., -1], slope, atol=1e-4 * np.abs(slope).max())
+
+
+def test_free_particles_obey_einstein(particles: Surrogates) -> None:
+    x = move(particles, np.zeros(6), CUTOFF, DIFFUSION)
+    squared_step = ((x[-1] - particles.start_um) ** 2).sum(axis=1).mean()
+    assert squared_step == pytest.approx(4 * DIFFUSION * 1.0, rel=0.2)
+
+
+def test_a_shorter_horizon_is_the_beginning_of_the_longer(particles: Surrogates) -> None:
+    whole = move(particles, coefficients(), CUTOFF, DIFFUSION)
+    np.testing.assert_array_equal(move(particles.until(2), coefficients(), CUTOFF, DIFFUSION), whole[:2])
+
+
+def test_shell_values_of_free_particles_follow_siegert() -> None:
+    rng = np.random.default_rng(1)
+    n, grid = 6000, np.linspace(0.0, 1.0, 11)
+    path = np.zeros((11, n, 2))
+    path[1:] = np.cumsum(rng.standard_normal((10, n, 2)) * np.sqrt(0.1), axis=0)
+    many = Surrogates(rng.uniform(0, BOX, (n, 2)), 60, BOX, grid, np.arange(11), path)
+    shells = shells_of_box(BOX, np.array([[3.0, 5.0], [6.0, 8.0]]), 40, rng)
+    values = shell_values(move(many, np.zeros(6), CUTOFF, DIFFUSION), 60, shells)
+    q2 = np.array([(shells.vectors_inv_um[shells.ring == k] ** 2).sum(axis=1).mean() for k in range(2)])
+    np.testing.assert_allclose(squared(values.f, shells.modes(60))[:, 0, -1], np.exp(-2 * q2 * DIFFUSION), atol=0.04)
+    np.testing.assert_allclose(values.log_s, 0.0, atol=0.1)
+
+
+def test_derivatives_of_shell_values(particles: Surrogates) -> None:
+    c = coefficients()
+    shells = shells_of_box(BOX, np.array([[3.0, 5.0], [6.0, 8.0]]), 20, np.random.default_rng(2))
+    short = replace(particles, snapshots=np.array([2, 4, 6]))
+    x, tangent = move_with_tangents(short, c, CUTOFF, DIFFUSION)
+    values = shell_values(x, 2, shells, tangent)
+    h = 1e-6
+    plus, minus = (shell_values(move(short, c + s * np.eye(6)[2], CUTOFF, DIFFUSION), 2, shells) for s in (h, -h))
+    assert values.d_f is not None
+    assert values.d_log_s is not None
+    np.testing.assert_allclose(
+        values.d_f[..., 2], (plus.f - minus.f) / (2 * h), atol=5e-2 * np.abs(values.d_f[..., 2]).max()
+    )
+    slope = (plus.log_s - minus.log_s) / (2 * h)
+    np.testing.assert_allclose(values.d_log_s[..., 2], slope, atol=5e-2 * np.abs(slope).max())
