@@ -79,7 +79,7 @@ def assemble(analysis: Analysis) -> ResultContent:
 
 def _metadata(analysis: Analysis) -> dict[str, Any]:
     run = analysis.description
-    numbers = headline(analysis)
+    numbers, forecast = headline(analysis), analysis.forecast
     return dict(
         json_safe(
             {
@@ -89,6 +89,7 @@ def _metadata(analysis: Analysis) -> dict[str, Any]:
                 "flow_run_id": analysis.provenance.get("flow_run_id"),
                 "versions": {"analysis": ANALYSIS_VERSION, **analysis.provenance.get("versions", {})},
                 "experiment": _experiment(run),
+                "forecast_q_inv_angstrom": None if forecast is None else forecast.q_inv_angstrom,
                 "quality": _quality(analysis),
                 "headline": numbers,
                 "summary": sentences(numbers),
@@ -150,35 +151,23 @@ def _arrays(analysis: Analysis) -> Iterator[ResultArray]:
     yield ResultArray("g2_err", g2.g2_err, ("q", "delay"), "1", f"standard error of g2 ({g2.error_method})")
     yield ResultArray("delay_s", g2.delay_s, ("delay",), "s", "lag time of g2")
     yield from _forecast_arrays(analysis.forecast)
-    yield from _kernel_arrays(analysis)
     yield from _images(analysis)
 
 
 def _forecast_arrays(forecast: Forecast | None) -> Iterator[ResultArray]:
+    """Value and band of C2 and S(q, t); few arrays, because each costs tiled two requests."""
     if forecast is None:
         return
     said = f"forecast by {forecast.method}; rows after {forecast.observed_until_s:g} s were not observed"
+    band = f"95 % band (lower edge, upper edge), {said}"
+    c2_band = np.stack([forecast.lower, forecast.upper])
+    s_q_band = np.stack([forecast.s_q_lower, forecast.s_q_upper])
+    c2_dims, s_q_dims = ("q_forecast", "time_1", "time_2"), ("q_forecast", "time")
     yield ResultArray("forecast_times_s", forecast.times_s, ("time",), "s", "age of each row of the forecast")
-    yield ResultArray("forecast_q_inv_angstrom", forecast.q_inv_angstrom, ("q_forecast",), "1/angstrom", "q forecast")
-    for name, data in (("c2", forecast.c2), ("lower", forecast.lower), ("upper", forecast.upper)):
-        edge = "" if name == "c2" else f", {name} edge of the 95 % band"
-        yield ResultArray(f"forecast_{name}", data, ("q_forecast", "time_1", "time_2"), "1", f"C2, {said}{edge}")
-    for name in ("s_q", "s_q_lower", "s_q_upper"):
-        edge = f", {name[4:]} edge of the 95 % band" if len(name) > 3 else ""
-        structure = np.asarray(getattr(forecast, name))
-        yield ResultArray(
-            f"forecast_{name}", structure, ("q_forecast", "time"), "relative", f"structure factor, {said}{edge}"
-        )
-
-
-def _kernel_arrays(analysis: Analysis) -> Iterator[ResultArray]:
-    if analysis.dynamics is None or analysis.kernel_r_um is None:
-        return
-    force, deviation = analysis.dynamics.kernel(analysis.kernel_r_um)
-    said = "radial drift velocity between two particles; positive pushes apart"
-    yield ResultArray("kernel_r_um", analysis.kernel_r_um, ("r",), "um", "distance between two particles")
-    yield ResultArray("kernel_um_per_s", np.asarray(force), ("r",), "um/s", said)
-    yield ResultArray("kernel_std_um_per_s", np.asarray(deviation), ("r",), "um/s", "standard deviation of the kernel")
+    yield ResultArray("forecast_c2", forecast.c2, c2_dims, "1", f"two-time correlation, {said}")
+    yield ResultArray("forecast_c2_band", c2_band, ("lower_upper", *c2_dims), "1", f"two-time correlation, {band}")
+    yield ResultArray("forecast_s_q", np.asarray(forecast.s_q), s_q_dims, "relative", f"structure factor, {said}")
+    yield ResultArray("forecast_s_q_band", s_q_band, ("lower_upper", *s_q_dims), "relative", f"structure, {band}")
 
 
 def _images(analysis: Analysis) -> Iterator[ResultArray]:
@@ -200,6 +189,13 @@ def _tables(analysis: Analysis) -> Iterator[ResultTable]:
     columns["reduced_chi2"] = fits.reduced_chi2
     columns["refused"] = [reason or "" for reason in fits.refused]
     yield ResultTable("relaxation", columns, "KWW fit of g2 for each q bin; NaN where it was refused, and why")
+    if analysis.dynamics is not None and analysis.kernel_r_um is not None:
+        force, deviation = analysis.dynamics.kernel(analysis.kernel_r_um)
+        yield ResultTable(
+            "kernel",
+            {"r_um": analysis.kernel_r_um, "mean_um_per_s": force, "std_um_per_s": deviation},
+            "radial drift velocity that a neighbour at distance r causes; positive pushes apart",
+        )
     if analysis.forecast is not None and analysis.forecast.contest:
         ranked = sorted(analysis.forecast.contest.items(), key=lambda entry: entry[1])
         yield ResultTable(

@@ -151,8 +151,8 @@ class XPCSFit(Container):
         """How the sample goes on after the last frame, with a 95 % band; None when there is no forecast."""
         if "forecast_c2" not in self:
             return None
-        parts = ("times_s", "q_inv_angstrom", "c2", "lower", "upper", "s_q", "s_q_lower", "s_q_upper")
-        arrays = {name: self._array(f"forecast_{name}") for name in parts}
+        lower, upper = self._array("forecast_c2_band")
+        s_q_lower, s_q_upper = self._array("forecast_s_q_band")
         contest = self.contest if "contest" in self else None
         scores = {} if contest is None else dict(zip(contest["method"], contest["rmse"].astype(float), strict=True))
         return Forecast(
@@ -161,16 +161,24 @@ class XPCSFit(Container):
             score=float("nan") if self.headline["forecast_score"] is None else float(self.headline["forecast_score"]),
             contest=scores,
             refused=self.headline.get("forecast_refused"),
-            **arrays,
+            times_s=self._array("forecast_times_s"),
+            q_inv_angstrom=np.array(self.metadata["forecast_q_inv_angstrom"], np.float64),
+            c2=self._array("forecast_c2"),
+            lower=lower,
+            upper=upper,
+            s_q=self._array("forecast_s_q"),
+            s_q_lower=s_q_lower,
+            s_q_upper=s_q_upper,
         )
 
     @cached_property
     def kernel(self) -> ForceKernel | None:
         """The interaction that the dynamics fit found; None when there was no fit."""
-        if "kernel_um_per_s" not in self:
+        if "kernel" not in self:
             return None
-        names = ("kernel_r_um", "kernel_um_per_s", "kernel_std_um_per_s")
-        return ForceKernel(*(self._array(name) for name in names))
+        table = self._table("kernel")
+        names = ("r_um", "mean_um_per_s", "std_um_per_s")
+        return ForceKernel(*(np.asarray(table[name], np.float64) for name in names))
 
     def summary(self) -> str:
         """What came out, in words."""

@@ -18,6 +18,9 @@ from beamline_ml.results.writers import ACTIVE, abandoned, this_writer
 STALE_S = 60.0
 """A publication of another machine that adds nothing for so long is taken for dead."""
 
+_MOST_RIVALS = 50
+"""Entries with one identity that are looked at; asking for the first few takes one request, for all of them two."""
+
 _POLL_S = 0.2
 _CONCURRENT_WRITES = 4
 _CONFLICT = 409
@@ -53,12 +56,12 @@ def publish_result(results: Container, content: ResultContent, stale_s: float = 
     existing = _settle(results, content.result_id, stale_s)
     if existing is not None:
         return existing
-    token = uuid4().hex
+    token, began = uuid4().hex, time.monotonic()
     with ACTIVE.holding(token):
         node = _claim(results, content, token)
         try:
             _write_all(node, content)
-            node.update_metadata({"status": "complete", "published_at": time.time()}, drop_revision=True)
+            node.update_metadata(_completed(began), drop_revision=True)
         except BaseException as error:
             _delete(node)
             if isinstance(error, ClientError):
@@ -70,8 +73,15 @@ def publish_result(results: Container, content: ResultContent, stale_s: float = 
     return _keep_one(results, content.result_id)
 
 
+def _completed(began: float) -> dict[str, Any]:
+    """The news that make a result visible, and how long its publication took."""
+    took_s = round(time.monotonic() - began, 3)
+    return {"status": "complete", "published_at": time.time(), "timings_s": {"publish": took_s}}
+
+
 def _with_status(results: Container, result_id: str, status: str) -> list[Any]:
-    return list(results.search(Key("result_id") == result_id).search(Key("status") == status).values())
+    found = results.search(Key("result_id") == result_id).search(Key("status") == status)
+    return list(found.values().head(_MOST_RIVALS))
 
 
 def _age_rank(node: Any) -> tuple[float, str]:
@@ -161,7 +171,7 @@ def _keep_one(results: Container, result_id: str) -> Any:
 def _delete_failures(results: Container, content: ResultContent) -> None:
     """Remove what earlier attempts at the same request left; a failure under other settings stays."""
     failed = results.search(Key("request_id") == content.metadata["request_id"]).search(Key("status") == "failed")
-    for node in failed.values():
+    for node in failed.values().head(_MOST_RIVALS):
         _delete(node)
 
 

@@ -1,9 +1,12 @@
 """The flow brings a run to its result, once; and what it refuses, it says, without harm to the next run."""
 
+import h5py
 import numpy as np
 import pytest
 
+from beamline_ml.correlation import QMap
 from beamline_ml.errors import (
+    BudgetExceeded,
     FileMissing,
     GeometryError,
     MetadataMissing,
@@ -14,7 +17,7 @@ from beamline_ml.errors import (
 )
 from flows.xpcs_fit import xpcs_fit
 from tests.conftest import XPCS
-from tests.flows.conftest import N_Q, RELAXATION_FRAMES
+from tests.flows.conftest import GEOMETRY, N_Q, RELAXATION_FRAMES, SHAPE
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
@@ -32,7 +35,7 @@ def test_a_run_becomes_a_result(take_burst, beamline):
     assert result.c2.shape == (N_Q, 160, 160)
     assert result.metadata["flow_run_id"]
     assert result.metadata["provenance"]["frames_read_by"] == "file"
-    assert set(result.metadata["timings_s"]) >= {"look_up", "correlate", "fit"}
+    assert set(result.metadata["timings_s"]) >= {"look_up", "correlate", "fit", "publish"}
     assert result.metadata["versions"]["torch"]
     assert result.headline["forecast_refused"] == "No dynamics fit was asked for (model = none)."
 
@@ -112,6 +115,19 @@ def test_a_failure_does_not_touch_the_next_run(take_burst, record_run, beamline)
     assert beamline[xpcs_fit(take_burst(scan_id=507).metadata["start"]["uid"])].status == "complete"
 
 
+def test_dynamics_that_cannot_be_fitted_still_leave_correlation_and_the_reason(record_run, write_frames, beamline):
+    noise = np.random.default_rng(3).poisson(4.0, (64, *SHAPE)).astype(np.uint16)
+    run = record_run(write_frames(noise), shape=noise.shape, scan_id=513)
+    result = beamline[xpcs_fit(run.metadata["start"]["uid"], model="neural_ode")]
+    assert result.status == "complete"
+    assert result.c2.shape == (N_Q, 64, 64)
+    assert result.forecast is None
+    assert result.kernel is None
+    assert "No q ring shows a correlation above its noise" in result.headline["forecast_refused"]
+    assert "No forecast to rely on" in result.summary()
+    assert all(result.relaxation["refused"])
+
+
 def test_a_run_that_is_not_there_leaves_nothing(beamline):
     before = len(beamline.container)
     with pytest.raises(RunNotFound, match="No run in the catalogue answers to 'ffffffff'"):
@@ -144,11 +160,6 @@ def test_frames_that_only_tiled_can_read(take_burst, beamline, monkeypatch, tmp_
 
 
 def test_a_qmap_file_without_q_takes_it_from_the_runs_geometry(take_burst, beamline, tmp_path):
-    import h5py
-
-    from beamline_ml.correlation import QMap
-    from tests.flows.conftest import GEOMETRY, SHAPE
-
     rings = QMap.from_geometry(GEOMETRY, SHAPE, n_q=2)
     with h5py.File(tmp_path / "map.h5", "w") as file:
         file.create_dataset("qmap/dynamic_roi_map", data=rings.labels)
@@ -162,8 +173,6 @@ def test_a_qmap_file_without_q_takes_it_from_the_runs_geometry(take_burst, beaml
 
 
 def test_two_time_functions_beyond_the_memory_are_refused_before_reading(take_burst, beamline, monkeypatch):
-    from beamline_ml.errors import BudgetExceeded
-
     monkeypatch.setenv("BEAMLINE_ML_DATA__MAX_GIB", str(3 * 100**2 * 12 / 2**30))
     uid = take_burst(scan_id=512).metadata["start"]["uid"]
     with pytest.raises(BudgetExceeded, match="at most 100 frames"):

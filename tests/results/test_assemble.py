@@ -30,7 +30,7 @@ def test_metadata_is_strict_json(make_analysis):
 def test_every_array_names_its_axes_and_unit(make_analysis):
     content = assemble(make_analysis())
     names = {array.name for array in content.arrays}
-    assert {"c2", "g2", "g2_err", "forecast_c2", "forecast_lower", "kernel_um_per_s", "roi_map"} <= names
+    assert {"c2", "g2", "g2_err", "forecast_c2", "forecast_c2_band", "forecast_s_q", "roi_map"} <= names
     for array in content.arrays:
         assert len(array.dims) == array.data.ndim
         assert array.units
@@ -51,7 +51,8 @@ def test_the_refused_ring_keeps_its_reason(make_analysis):
 def test_without_dynamics_the_refusal_is_said(make_analysis):
     analysis = make_analysis(dynamics=None, forecast=None, kernel_r_um=None, refusal="The run is too short.")
     content = assemble(analysis)
-    assert not any(array.name.startswith(("forecast", "kernel")) for array in content.arrays)
+    assert not any(array.name.startswith("forecast") for array in content.arrays)
+    assert [table.name for table in content.tables] == ["relaxation"]
     assert content.metadata["summary"][-1] == "No forecast to rely on: the run is too short."
 
 
