@@ -254,9 +254,29 @@ class _Average:
 
 
 def published_rows(correlated: Correlated) -> tuple[TwoTime, int]:
-    """The two-time functions as they are published: binned in time, exactly, where a run is long."""
-    factor = -(-correlated.two_time.c2.shape[1] // MOST_ROWS_PUBLISHED)
-    return (correlated.two_time, 1) if factor == 1 else (bin_time(correlated.two_time, factor), factor)
+    """The two-time functions as they are published, binned in time where a run is long, and frames per row.
+
+    The plain normalisation is binned exactly, as if the frames had been added; of any other, whose sums do not add,
+    each published entry is the mean of its block.
+    """
+    whole = correlated.two_time
+    factor = -(-whole.c2.shape[1] // MOST_ROWS_PUBLISHED)
+    if factor == 1:
+        return whole, 1
+    if whole.normalization == "plain":
+        return bin_time(whole, factor), factor
+    rows = bin_time(replace(whole, normalization="plain"), factor)
+    means = np.stack([_block_means(one, factor) for one in whole.c2])
+    return replace(rows, c2=means, normalization=whole.normalization), factor
+
+
+def _block_means(c2: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    m = len(c2) // factor
+    blocks = c2[: m * factor, : m * factor].reshape(m, factor, m, factor)
+    known = np.isfinite(blocks)
+    n_known = known.sum(axis=(1, 3))
+    total = np.where(known, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
+    return np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan).astype(np.float32)
 
 
 def explain(subject: Subject, correlated: Correlated, analysis: AnalysisSettings) -> Explained:
