@@ -6,6 +6,7 @@ on how the frames arrived, and every normalisation is applied at read-out.
 
 from beamline_ml.correlation.bad_pixels import bad_pixels
 from beamline_ml.correlation.binning import bin_time
+from beamline_ml.correlation.event_multi_tau import multi_tau_events
 from beamline_ml.correlation.long_run import LongTwoTimeAccumulator
 from beamline_ml.correlation.multi_tau import MultiTauAccumulator, multi_tau
 from beamline_ml.correlation.one_time import g2_from_two_time
@@ -27,5 +28,6 @@ __all__ = [
     "frame_quality",
     "g2_from_two_time",
     "multi_tau",
+    "multi_tau_events",
     "two_time",
 ]

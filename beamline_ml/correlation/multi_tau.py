@@ -18,7 +18,20 @@ from beamline_ml.errors import CorrelationError
 from beamline_ml.records import G2, BoolArray, FrameBlock, IntArray
 
 BLOCK = 256
-CONVENTIONS = {"aps": 8, "scikit-beam": 8}
+BUFFERS = {"aps": 8, "scikit-beam": 7}
+"""Longest lag within a level, in its rows."""
+
+
+def buffer_length(convention: str) -> int:
+    """Longest lag within a level of the convention, in rows of the level."""
+    if convention not in BUFFERS:
+        raise CorrelationError(f"The convention {convention!r} is unknown.", f"Choose one of {', '.join(BUFFERS)}.")
+    return BUFFERS[convention]
+
+
+def lags_of_level(level: int, n_buffer: int) -> IntArray:
+    """All lags at level 0, and the longer half of them above, where shorter ones are known from below."""
+    return np.arange(1 if level == 0 else n_buffer // 2 + 1, n_buffer + 1)
 
 
 def multi_tau(
@@ -86,12 +99,10 @@ class MultiTauAccumulator:
         convention: str = "aps",
         bad_frames: Iterable[int] = (),
     ) -> None:
-        if convention not in CONVENTIONS:
-            raise CorrelationError(f"The convention {convention!r} is unknown.", f"Choose one of {set(CONVENTIONS)}.")
         self.qmap = qmap
         self.frame_period_s = frame_period_s
         self.bad_frames = frozenset(int(i) for i in bad_frames)
-        self._n_buffer = CONVENTIONS[convention] if convention == "aps" else CONVENTIONS[convention] - 1
+        self._n_buffer = buffer_length(convention)
         self._order = PixelOrder.of(qmap)
         self._levels: list[_Level] = []
         self._pending: dict[int, NDArray[Any]] = {}
@@ -131,8 +142,7 @@ class MultiTauAccumulator:
         return read_out_levels(levels, lags, self._order, self.qmap, self.frame_period_s, definition)
 
     def _lags(self, level: int) -> IntArray:
-        first = 1 if level == 0 else (self._n_buffer + 1) // 2 + (self._n_buffer + 1) % 2
-        return np.arange(first, self._n_buffer + 1)
+        return lags_of_level(level, self._n_buffer)
 
     def _drain(self, absent: frozenset[int]) -> None:
         """Push every frame whose turn has come; ``absent`` ones count as holes."""

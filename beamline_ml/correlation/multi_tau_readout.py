@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,45 +38,56 @@ class LevelSums:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pairs:
-    """Usable pairs of rows of one lag, one static group a column."""
+class _Lag:
+    """One lag of one level, summed over blocks of time."""
 
-    product: Float64Array
-    earlier: Float64Array
-    later: Float64Array
+    level: int
+    lag: int
+    n_pairs: int
+    terms: tuple[Float64Array, ...]
+    """(n_blocks, columns) each: what the definition sums over pairs of rows."""
+    brightness: Float64Array
+    """(n_q,) mean counts per pixel and row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bins:
+    """Static groups of pixels and the dynamic bins they lie in."""
+
     n_pixels: Float64Array
-    owner: IntArray
-    n_q: int
+    first: IntArray
+    """(n_q,) first group of each bin."""
 
-    def g2(self, definition: str, weight: Float64Array) -> Float64Array:
-        """(n_sets, n_q) g2 of the weighted pairs; ``weight`` (n_sets, n_pairs) is 0 or 1."""
-        return {"symmetric": self._symmetric, "ratio_of_sums": self._ratio, "mean_of_ratios": self._mean}[definition](
-            weight
-        )
+    @classmethod
+    def of(cls, order: PixelOrder, n_q: int) -> _Bins:
+        first = np.searchsorted(order.static_owner, np.arange(n_q))
+        return cls(np.diff(order.static_edges).astype(np.float64), first)
 
-    def _symmetric(self, weight: Float64Array) -> Float64Array:
-        n = weight.sum(axis=1, keepdims=True)
-        above, below = weight @ self.product, (weight @ self.earlier) * (weight @ self.later)
-        ratio = above * n * self.n_pixels / np.where(below > 0, below, np.nan)
-        known = np.isfinite(ratio)
-        total = self._per_bin(np.where(known, ratio, 0.0))
-        count = self._per_bin(known.astype(np.float64))
-        return total / np.where(count > 0, count, np.nan)
+    def per_bin(self, groups: Float64Array) -> Float64Array:
+        """(..., n_groups) summed to (..., n_q)."""
+        return np.add.reduceat(groups, self.first, axis=-1)
 
-    def _ratio(self, weight: Float64Array) -> Float64Array:
-        above = weight @ self._per_bin(self.product)
-        below = weight @ (self._per_bin(self.earlier) * self._per_bin(self.later))
-        return above * self._per_bin(self.n_pixels[None]) / np.where(below > 0, below, np.nan)
-
-    def _mean(self, weight: Float64Array) -> Float64Array:
-        below = self._per_bin(self.earlier) * self._per_bin(self.later)
+    def terms(self, definition: str, product: Float64Array, earlier: Float64Array, later: Float64Array) -> list[Any]:
+        """What the definition sums over the pairs (n_pairs, n_groups) of a lag."""
+        if definition == "symmetric":
+            return [product, earlier, later, np.ones((product.shape[0], 1))]
+        above, below = self.per_bin(product), self.per_bin(earlier) * self.per_bin(later)
+        if definition == "ratio_of_sums":
+            return [above, below]
         known = below > 0
-        ratio = self._per_bin(self.product) * self._per_bin(self.n_pixels[None]) / np.where(known, below, 1.0)
-        count = weight @ known.astype(np.float64)
-        return weight @ np.where(known, ratio, 0.0) / np.where(count > 0, count, np.nan)
+        return [np.where(known, above / np.where(known, below, 1.0), 0.0), known.astype(np.float64)]
 
-    def _per_bin(self, groups: Float64Array) -> Float64Array:
-        return np.add.reduceat(groups, np.searchsorted(self.owner, np.arange(self.n_q)), axis=1)
+    def g2(self, definition: str, terms: Sequence[Float64Array]) -> Float64Array:
+        """(..., n_q) g2 from summed terms (..., columns)."""
+        if definition == "symmetric":
+            above, earlier, later, n = terms
+            below = earlier * later
+            ratio = above * n * self.n_pixels / np.where(below > 0, below, np.nan)
+            known = np.isfinite(ratio)
+            count = self.per_bin(known.astype(np.float64))
+            return self.per_bin(np.where(known, ratio, 0.0)) / np.where(count > 0, count, np.nan)
+        above, below = terms
+        return above * self.per_bin(self.n_pixels) / np.where(below > 0, below, np.nan)
 
 
 def read_out_levels(
@@ -92,67 +105,61 @@ def read_out_levels(
     """
     if definition not in DEFINITIONS:
         raise CorrelationError(f"The definition {definition!r} is unknown.", f"Choose one of {DEFINITIONS}.")
-    delays, curves, deviations, whites = [], [], [], []
-    for k, (level, level_lags) in enumerate(zip(levels, lags, strict=True)):
-        for j, lag in enumerate(level_lags.tolist()):
-            pairs = _pairs(level, j, lag, order, qmap.n_q)
-            if pairs.product.shape[0] == 0:
-                continue
-            value, spread = _blocks(pairs, definition)
-            delays.append(lag << k)
-            curves.append(value)
-            deviations.append(spread)
-            whites.append((k, pairs))
-    if not delays:
+    bins = _Bins.of(order, qmap.n_q)
+    found = [
+        _lag(level, k, j, lag, bins, definition)
+        for k, (level, level_lags) in enumerate(zip(levels, lags, strict=True))
+        for j, lag in enumerate(level_lags.tolist())
+    ]
+    known = [one for one in found if one is not None]
+    if not known:
         raise CorrelationError("No pair of frames is usable.", "Correlation needs at least two frames without a hole.")
-    delay = np.array(delays, np.int64)
-    g2 = np.stack(curves, axis=1)
-    stretched = _stretched(delay, g2, np.stack(deviations, axis=2), whites)
+    delay = np.array([one.lag << one.level for one in known], np.int64)
+    g2 = np.stack([bins.g2(definition, [term.sum(axis=0) for term in one.terms]) for one in known], axis=1)
+    deviations = np.stack([_deviations(one, bins, definition) for one in known], axis=2)
+    stretched = _stretched(delay, g2, deviations, known, bins)
     error = standard_error(stretched)
     delay_s = delay.astype(np.float64) * frame_period_s
     return G2(delay_s, delay, g2, error, qmap.q_inv_angstrom, definition, "block_jackknife", stretched)
 
 
-def _pairs(level: LevelSums, j: int, lag: int, order: PixelOrder, n_q: int) -> _Pairs:
-    usable = level.valid[lag:] & level.valid[:-lag] if level.valid.size > lag else np.zeros(0, np.bool_)
-    return _Pairs(
-        product=level.products[lag:, j][usable].astype(np.float64),
-        earlier=level.sums[:-lag][usable].astype(np.float64),
-        later=level.sums[lag:][usable].astype(np.float64),
-        n_pixels=np.diff(order.static_edges).astype(np.float64),
-        owner=order.static_owner,
-        n_q=n_q,
-    )
-
-
-def _blocks(pairs: _Pairs, definition: str) -> tuple[Float64Array, Float64Array]:
-    """g2 (n_q,) and its leave-one-block-out deviations (N_BLOCKS, n_q); NaN when there are fewer than three pairs."""
-    n = pairs.product.shape[0]
-    value = pairs.g2(definition, np.ones((1, n)))[0]
+def _lag(level: LevelSums, k: int, j: int, lag: int, bins: _Bins, definition: str) -> _Lag | None:
+    if level.valid.size <= lag:
+        return None
+    usable = np.flatnonzero(level.valid[lag:] & level.valid[:-lag])
+    n = usable.size
+    if n == 0:
+        return None
     m = min(n, N_BLOCKS)
-    if m < MIN_BLOCKS:
-        return value, np.full((N_BLOCKS, pairs.n_q), np.nan)
-    block = np.arange(n) * m // n
-    left_out = pairs.g2(definition, (block[None] != np.arange(m)[:, None]).astype(np.float64))
-    return value, np.stack([embedded(column, N_BLOCKS) for column in left_out.T], axis=1)
+    edges = -(-np.arange(m) * n // m)
+    product = level.products[usable + lag, j].astype(np.float64)
+    earlier, later = (level.sums[at].astype(np.float64) for at in (usable, usable + lag))
+    terms = tuple(np.add.reduceat(term, edges, axis=0) for term in bins.terms(definition, product, earlier, later))
+    brightness = bins.per_bin(earlier.sum(axis=0)) / n / bins.per_bin(bins.n_pixels)
+    return _Lag(k, lag, n, terms, brightness)
+
+
+def _deviations(one: _Lag, bins: _Bins, definition: str) -> Float64Array:
+    """(N_BLOCKS, n_q) deviations of g2 without each block of time; NaN when there are fewer than three pairs."""
+    if one.n_pairs < MIN_BLOCKS:
+        return np.full((N_BLOCKS, bins.first.size), np.nan)
+    left_out = bins.g2(definition, [term.sum(axis=0) - term for term in one.terms])
+    return np.stack([embedded(column, N_BLOCKS) for column in left_out.T], axis=1)
 
 
 def _stretched(
-    delay: IntArray, g2: Float64Array, deviations: Float64Array, whites: list[tuple[int, _Pairs]]
+    delay: IntArray, g2: Float64Array, deviations: Float64Array, known: list[_Lag], bins: _Bins
 ) -> Float64Array:
     """Replicates spread to the true standard error (see ``jackknife.block_correction``)."""
     result = np.empty_like(deviations)
-    longest = int(delay.max()) + 1
+    n_pixels = bins.per_bin(bins.n_pixels)
     for q in range(g2.shape[0]):
-        field, contrast = field_correlation(delay, g2[q], 2 * longest)
-        for t, (k, pairs) in enumerate(whites):
+        field, contrast = field_correlation(delay, g2[q], 2 * int(delay.max()) + 2)
+        for t, one in enumerate(known):
             variance = float(standard_error(deviations[:, q, t]) ** 2)
-            n_pairs = pairs.product.shape[0]
-            mine = pairs.owner == q
-            n_pixels = float(pairs.n_pixels[mine].sum())
-            mean = float(pairs.earlier[:, mine].sum()) / pairs.earlier.shape[0] / n_pixels
-            white = (1 + 2 * mean) / (n_pixels * mean**2) if mean > 0 else 0.0
-            shares = correlated_share(field[:: 1 << k], int(delay[t]) >> k, contrast, n_pairs)
-            factor = block_correction(shares, min(n_pairs, N_BLOCKS), variance, white)
+            mean = one.brightness[q]
+            white = (1 + 2 * mean) / (n_pixels[q] * mean**2) if mean > 0 else 0.0
+            shares = correlated_share(field[:: 1 << one.level], one.lag, contrast, one.n_pairs)
+            factor = block_correction(shares, min(one.n_pairs, N_BLOCKS), variance, white)
             result[:, q, t] = g2[q, t] + deviations[:, q, t] * np.sqrt(factor)
     return result
