@@ -129,7 +129,9 @@ def comparison_table(comparison: Comparison) -> Table:
     table.add_column("fitted minus true, in quoted errors", justify="right")
     for name in ("relaxation_time", "contrast", "stretching"):
         z = getattr(comparison, f"{name}_z")
-        table.add_row(f"{name.replace('_', ' ')}, per q", "  ".join(f"{value:+.1f}" for value in z))
+        table.add_row(
+            f"{name.replace('_', ' ')}, per q", "  ".join(f"{value:+.1f}" if np.isfinite(value) else "–" for value in z)
+        )
     if comparison.diffusion_z is not None:
         table.add_row("diffusion coefficient", f"{comparison.diffusion_z:+.1f}")
     table.add_row(
