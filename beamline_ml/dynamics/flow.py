@@ -98,8 +98,10 @@ class _Field:
         return torch.from_numpy(out), torch.from_numpy(out_tangent)
 
 
-def move(particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float) -> Float64Array:
-    """Positions at the snapshots, (n_times, n_particles, 2) um."""
+def move(
+    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = "euler"
+) -> Float64Array:
+    """Positions at the snapshots, (n_times, n_particles, 2) um; ``method`` is a fixed-step one of torchdiffeq."""
     field = _Field(particles, coefficients, cutoff_um, diffusion)
     grid = torch.from_numpy(particles.grid_s)
     times = _output_times(particles)
@@ -107,7 +109,7 @@ def move(particles: Surrogates, coefficients: Float64Array, cutoff_um: float, di
         field.velocity,
         torch.from_numpy(particles.start_um),
         times,
-        method="euler",
+        method=method,
         options={"grid_constructor": lambda *_: grid},
     )
     skip = len(times) - len(particles.snapshots)
@@ -115,7 +117,7 @@ def move(particles: Surrogates, coefficients: Float64Array, cutoff_um: float, di
 
 
 def move_with_tangents(
-    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float
+    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = "euler"
 ) -> tuple[Float64Array, Float64Array]:
     """Positions and their derivatives at the snapshots.
 
@@ -133,7 +135,7 @@ def move_with_tangents(
         field.with_tangents,
         (start, no_tangent),
         times,
-        method="euler",
+        method=method,
         options={"grid_constructor": lambda *_: grid},
     )
     skip = len(times) - len(particles.snapshots)
