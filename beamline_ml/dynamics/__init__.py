@@ -8,6 +8,17 @@ from beamline_ml.dynamics.fit import fit
 from beamline_ml.dynamics.forecast import forecast
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.pattern_fit import PatternFit
+from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
 from beamline_ml.dynamics.result import DynamicsFit
 
-__all__ = ["CorrelationObservations", "DynamicsFit", "DynamicsModel", "fit", "forecast"]
+__all__ = [
+    "CorrelationObservations",
+    "DynamicsFit",
+    "DynamicsModel",
+    "PatternFit",
+    "PatternObservations",
+    "PatternScattering",
+    "fit",
+    "forecast",
+]

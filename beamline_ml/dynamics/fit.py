@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, simulate_all
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
+from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
 from beamline_ml.dynamics.surrogates import Scene, make_scene
 from beamline_ml.errors import FitRefused
@@ -27,19 +30,39 @@ FIRST_ORIGIN = 0.5
 """Forecasters are judged from origins that leave at least this part of the run to learn from."""
 
 
+@overload
 def fit(
     observations: CorrelationObservations,
     model: DynamicsModel | None = None,
     state: DynamicsFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
-) -> DynamicsFit:
-    """Find the force and the diffusion coefficient that explain a run, and let forecasts compete on it.
+) -> DynamicsFit: ...
+
+
+@overload
+def fit(
+    observations: PatternObservations,
+    model: DynamicsModel | None = None,
+    state: None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> PatternFit: ...
+
+
+def fit(
+    observations: CorrelationObservations | PatternObservations,
+    model: DynamicsModel | None = None,
+    state: DynamicsFit | None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> DynamicsFit | PatternFit:
+    """Find the force (and the diffusion coefficient) that explain a run; for correlations, let forecasts compete on it.
 
     Parameters
     ----------
     observations
-        Correlations of a run.
+        Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``).
     state
         An earlier fit of the same sample (fewer frames): where to start from.
     time_budget_s
@@ -53,6 +76,8 @@ def fit(
     model = model or DynamicsModel()
     budget = DEFAULT_BUDGET_S if time_budget_s is None else time_budget_s
     began = time.monotonic()
+    if isinstance(observations, PatternObservations):
+        return fit_patterns(observations, model, budget, seed)
     if len(observations.times_s) < 6:
         raise FitRefused(
             f"{len(observations.times_s)} time blocks are too few to fit dynamics.",

@@ -1,0 +1,111 @@
+"""Speckle patterns of a small, fully coherent beam: the forward model and its derivative.
+
+A(q) = sum_j w(r_j) exp(-i q.r_j) factorises on a square detector, A = E_row^T diag(w) E_col, so a pattern costs
+(rows + cols) n exponentials and one matrix product instead of rows x cols x n exponentials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import BoolArray, Float64Array, IntArray
+
+
+@dataclass(frozen=True)
+class PatternScattering:
+    """Detector grid, probe and beam stop."""
+
+    size: int
+    """Rows and columns; the direct beam is at [size // 2, size // 2]."""
+    dq_inv_um: float
+    """Momentum transfer between neighbouring pixels in 1/um."""
+    probe_um: float | None = None
+    """1/e half width of the Gaussian amplitude of the beam around the origin; None = plane wave."""
+    beam_stop_px: float = 3.0
+    mask: BoolArray | None = None
+    """(size, size) True = use; None = all."""
+
+    @property
+    def q_inv_um(self) -> Float64Array:
+        """(size,) momentum transfer along rows or columns."""
+        return np.asarray((np.arange(self.size) - self.size // 2) * self.dq_inv_um, np.float64)
+
+    @property
+    def used(self) -> BoolArray:
+        """(size, size) pixels outside the beam stop and the mask."""
+        offset = np.arange(self.size) - self.size // 2
+        lit = np.hypot(offset[:, None], offset[None, :]) >= self.beam_stop_px
+        return lit if self.mask is None else lit & self.mask
+
+    def weight(self, x_um: Float64Array) -> Float64Array:
+        """Amplitude of the beam at each particle, (n,)."""
+        if self.probe_um is None:
+            return np.ones(len(x_um))
+        return np.asarray(np.exp(-(x_um**2).sum(axis=1) / self.probe_um**2), np.float64)
+
+    def intensity(self, x_um: Float64Array) -> Float64Array:
+        """Pattern |A|^2 of particles at (n, 2) um, (size, size); no photons fall under beam stop and mask."""
+        row, col = (np.exp(-1j * np.outer(self.q_inv_um, x_um[:, d])) for d in range(2))
+        amplitude = (row * self.weight(x_um)) @ col.T
+        return np.asarray(np.abs(amplitude) ** 2 * self.used, np.float64)
+
+    def with_tangents(
+        self, x_um: Float64Array, tangent: Float64Array, pixels: IntArray
+    ) -> tuple[Float64Array, Float64Array]:
+        """|A|^2 at flat pixel indices (n_pixels,) and its derivative along tangents (n, 2, m): (n_pixels, m)."""
+        rows, cols = np.divmod(pixels, self.size)
+        q = np.column_stack([self.q_inv_um[rows], self.q_inv_um[cols]])
+        weight = self.weight(x_um)
+        phase = q @ x_um.T
+        cosine, sine = np.cos(phase) * weight, np.sin(phase) * weight
+        real, imaginary = cosine.sum(axis=1), -sine.sum(axis=1)
+        n, _, m = tangent.shape
+        flat = np.concatenate([tangent.reshape(n, 2 * m), self._probe_slope(x_um, tangent)], axis=1)
+        by_cosine, by_sine = cosine @ flat, sine @ flat
+        along_c = q[:, :1] * by_cosine[:, :m] + q[:, 1:] * by_cosine[:, m : 2 * m]
+        along_s = q[:, :1] * by_sine[:, :m] + q[:, 1:] * by_sine[:, m : 2 * m]
+        d_real = -along_s + by_cosine[:, 2 * m :]
+        d_imaginary = -along_c - by_sine[:, 2 * m :]
+        return real**2 + imaginary**2, 2.0 * (real[:, None] * d_real + imaginary[:, None] * d_imaginary)
+
+    def _probe_slope(self, x_um: Float64Array, tangent: Float64Array) -> Float64Array:
+        """d log w along each tangent, (n, m)."""
+        if self.probe_um is None:
+            return np.zeros((len(x_um), tangent.shape[2]))
+        return np.asarray(np.einsum("nd,ndm->nm", -2.0 * x_um / self.probe_um**2, tangent), np.float64)
+
+
+@dataclass(frozen=True)
+class PatternObservations:
+    """Photon counts of a run whose first configuration is known (phase retrieval or ptychography of one frame)."""
+
+    counts: NDArray[Any]
+    """(n_frames, size, size) photons."""
+    times_s: Float64Array
+    """(n_frames,) increasing; the particles are at ``start_um`` at times_s[0]."""
+    scattering: PatternScattering
+    start_um: Float64Array
+    """(n_particles, 2)."""
+
+    def __post_init__(self) -> None:
+        size = self.scattering.size
+        if self.counts.ndim != 3 or self.counts.shape[1:] != (size, size) or len(self.counts) != len(self.times_s):
+            raise FitRefused(
+                f"Counts {self.counts.shape} do not match {len(self.times_s)} times on a {size} x {size} detector.",
+                "Give (n_frames, size, size) counts, one time a frame.",
+            )
+        if self.start_um.ndim != 2 or self.start_um.shape[1] != 2 or len(self.start_um) < 2:
+            raise FitRefused(
+                f"Start positions {self.start_um.shape} are not (n >= 2, 2).", "Give at least two particles."
+            )
+        finite = np.isfinite(self.counts).all() and np.isfinite(self.start_um).all() and np.isfinite(self.times_s).all()
+        if not finite or not (np.diff(self.times_s) > 0).all() or (np.asarray(self.counts) < 0).any():
+            raise FitRefused(
+                "Counts, times or start positions are not finite, times do not increase, or counts are negative.",
+                "Mask bad pixels and drop bad frames first.",
+            )

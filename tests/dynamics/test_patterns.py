@@ -1,0 +1,117 @@
+"""Speckle patterns from a known start: forward model, derivative, recovery of the force, extrapolation, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from beamline_ml.dynamics import DynamicsModel, PatternFit, PatternObservations, PatternScattering, fit
+from beamline_ml.dynamics.flow import Surrogates, move
+from beamline_ml.dynamics.systems.self_organising import SelfOrganising
+from beamline_ml.errors import FitRefused, NotIdentifiable
+
+SYSTEM = SelfOrganising()
+OPTICS = PatternScattering(48, 1.0, probe_um=2.5)
+MODEL = DynamicsModel(n_coefficients=16, cutoff_um=0.85)
+N, N_FRAMES = 80, 25
+TIMES = np.arange(4 * N_FRAMES) * 0.2
+
+
+def disc(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    radius, angle = np.sqrt(rng.uniform(0, 1, N)), rng.uniform(0, 2 * np.pi, N)
+    return radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+
+
+def trajectory(start: np.ndarray) -> np.ndarray:
+    """Truth, at a quarter of the fit's step and with a finer spline."""
+    grid = np.arange(4 * len(TIMES) - 3) * 0.05
+    particles = Surrogates(start, 1, 0.0, grid, np.arange(0, len(grid), 4), np.zeros((len(grid), 1, 1)))
+    return move(particles, SYSTEM.spline(), SYSTEM.cutoff_um, 0.0, method="rk4")
+
+
+@pytest.fixture(scope="module")
+def intensity() -> np.ndarray:
+    return np.stack([OPTICS.intensity(x) for x in trajectory(disc(0))])
+
+
+@pytest.fixture(scope="module")
+def observations(intensity: np.ndarray) -> PatternObservations:
+    counts = np.random.default_rng(0).poisson(100.0 * intensity[:N_FRAMES] / intensity[:N_FRAMES].max())
+    return PatternObservations(counts, TIMES[:N_FRAMES], OPTICS, disc(0))
+
+
+@pytest.fixture(scope="module")
+def found(observations: PatternObservations) -> PatternFit:
+    return fit(observations, MODEL, time_budget_s=120.0)
+
+
+def likeness(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a[OPTICS.used], b[OPTICS.used])[0, 1])
+
+
+def test_pattern_is_the_direct_sum() -> None:
+    x = disc(1)
+    q = OPTICS.q_inv_um
+    weight = np.exp(-(x**2).sum(axis=1) / 2.5**2)
+    a = (weight * np.exp(-1j * (q[40] * x[:, 0] + q[7] * x[:, 1]))).sum()
+    assert OPTICS.intensity(x)[40, 7] == pytest.approx(abs(a) ** 2)
+    assert OPTICS.intensity(x)[24, 24] == 0.0
+
+
+def test_derivative_of_a_pattern() -> None:
+    rng = np.random.default_rng(2)
+    x, tangent = disc(1), rng.standard_normal((N, 2, 3))
+    pixels = np.array([5, 400, 1500, 2300])
+    value, slope = OPTICS.with_tangents(x, tangent, pixels)
+    np.testing.assert_allclose(value, replace(OPTICS, beam_stop_px=0.0).intensity(x).ravel()[pixels])
+    h = 1e-6
+    for k in range(3):
+        plus, minus = (OPTICS.with_tangents(x + s * tangent[:, :, k], tangent, pixels)[0] for s in (h, -h))
+        np.testing.assert_allclose(slope[:, k], (plus - minus) / (2 * h), rtol=1e-5, atol=1e-5)
+
+
+def test_force_is_found_from_nothing(found: PatternFit) -> None:
+    r = np.linspace(0.1, 0.72, 60)
+    force, sd = found.kernel(r)
+    true = SYSTEM.radial_force(r)
+    assert np.sqrt(((force - true) ** 2 * r).sum() / (true**2 * r).sum()) < 0.1
+    assert (np.abs(force - true) < 2.0 * sd).mean() > 0.7
+    assert found.chi2 == pytest.approx(1.0, abs=0.15)
+
+
+def test_patterns_hold_at_four_times_the_run(found: PatternFit, intensity: np.ndarray) -> None:
+    last = found.patterns(TIMES)[-1]
+    assert likeness(last, intensity[-1]) > 0.99
+    assert likeness(intensity[N_FRAMES], intensity[-1]) < 0.95
+
+
+def test_the_force_holds_for_another_start(found: PatternFit) -> None:
+    start = disc(9)
+    truth = OPTICS.intensity(trajectory(start)[-1])
+    assert likeness(found.patterns(TIMES, start)[-1], truth) > 0.98
+
+
+def test_a_wrong_start_is_not_identifiable(observations: PatternObservations) -> None:
+    blurred = observations.start_um + np.random.default_rng(3).normal(0, 0.2, (N, 2))
+    with pytest.raises(NotIdentifiable, match="half a neighbour distance"):
+        fit(replace(observations, start_um=blurred), MODEL)
+
+
+def test_poisoned_patterns_are_refused(observations: PatternObservations) -> None:
+    counts = observations.counts.astype(float)
+    counts[3, 4, 5] = np.nan
+    with pytest.raises(FitRefused, match="not finite"):
+        replace(observations, counts=counts)
+    with pytest.raises(FitRefused, match="at least two"):
+        replace(observations, start_um=observations.start_um[:1])
+    with pytest.raises(FitRefused, match="saw a photon"):
+        fit(replace(observations, counts=np.zeros_like(observations.counts)), MODEL)
+
+
+def test_budget_is_honoured(observations: PatternObservations) -> None:
+    result = fit(observations, MODEL, time_budget_s=0.0)
+    assert "time budget" in result.warnings[0]
+    assert np.isfinite(result.coefficients).all()
