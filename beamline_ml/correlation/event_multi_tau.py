@@ -53,14 +53,20 @@ def multi_tau_events(
     place_of[order.source] = np.arange(order.source.size)
     valid = np.ones(n_frames, np.bool_)
     valid[np.asarray(bad_frames, np.int64)] = False
-    events = _by_pixel(frames, pixels, counts, place_of, valid, order.source.size)
+    events = _by_pixel(frames, pixels, counts, place_of, valid)
     group_of = np.repeat(np.arange(order.static_owner.size, dtype=np.int32), np.diff(order.static_edges))
+    sums = np.zeros((order.static_owner.size, n_frames), np.int64)
+    _event_sums(*events, group_of, sums)
     levels: list[LevelSums] = []
     lags: list[IntArray] = []
     while valid.size > 1:
         lags.append(lags_of_level(len(levels), buffer_length(convention)))
-        levels.append(_level(events, lags[-1], group_of, valid))
+        products = np.zeros((sums.shape[0], lags[-1].size, valid.size), np.int64)
+        _event_products(*events, group_of, int(lags[-1][0]), int(lags[-1][-1]), products)
+        # Groups come first while summing, because a group's events come together.
+        levels.append(LevelSums(products.transpose(2, 1, 0), sums.T, valid))
         valid = valid[0 : valid.size - 1 : 2] & valid[1 : valid.size : 2]
+        sums = sums[:, 0 : 2 * valid.size : 2] + sums[:, 1 : 2 * valid.size : 2]
         n = _halve(*events, valid.size)
         events = (events[0][:n], events[1][:n], events[2][:n])
     return read_out_levels(levels, lags, order, qmap, frame_period_s, definition)
@@ -94,54 +100,66 @@ def _checked(
 
 
 def _by_pixel(
-    frames: IntArray, pixels: IntArray, counts: IntArray, place_of: NDArray[np.int32], valid: BoolArray, n_places: int
+    frames: IntArray, pixels: IntArray, counts: IntArray, place_of: NDArray[np.int32], valid: BoolArray
 ) -> Events:
     """Events of used pixels and valid frames, sorted; those of the same frame and pixel added."""
-    first = np.zeros(n_places + 1, np.int64)
-    _count_places(frames, pixels, place_of, valid, first)
-    np.cumsum(first, out=first)
-    n = int(first[-1])
-    result = (np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int64))
-    _scatter(frames, pixels, counts, place_of, valid, first, *result)
-    n = _add_equal(*result)
-    return result[0][:n], result[1][:n], result[2][:n]
-
-
-def _level(events: Events, lags: IntArray, group_of: NDArray[np.int32], valid: BoolArray) -> LevelSums:
-    n_groups = int(group_of[-1]) + 1
-    products = np.zeros((valid.size, lags.size, n_groups), np.int64)
-    sums = np.zeros((valid.size, n_groups), np.int64)
-    _event_products(*events, group_of, int(lags[0]), int(lags[-1]), products, sums)
-    return LevelSums(products, sums, valid)
+    n = _used_events(frames, pixels, place_of, valid)
+    events = (np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int64))
+    in_order = _take_used(frames, pixels, counts, place_of, valid, *events)
+    if not in_order:
+        order = np.argsort(events[1], kind="stable")
+        events = (events[0][order], events[1][order], events[2][order])
+    spare = (np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int64))
+    # Two stable passes over half of the place's bits each: few enough streams to stay in cache.
+    half = max(1, -(-int(place_of.size - 1).bit_length() // 2))
+    _radix_pass(*events, *spare, 0, half)
+    _radix_pass(*spare, *events, half, half)
+    n = _add_equal(*events)
+    return events[0][:n], events[1][:n], events[2][:n]
 
 
 @numba.njit(cache=True)
-def _count_places(frames: Any, pixels: Any, place_of: Any, valid: Any, first: Any) -> None:
+def _used_events(frames: Any, pixels: Any, place_of: Any, valid: Any) -> Any:
+    n = 0
     for e in range(frames.size):
-        place = place_of[pixels[e]]
-        if place >= 0 and valid[frames[e]]:
-            first[place + 1] += 1
+        n += place_of[pixels[e]] >= 0 and valid[frames[e]]
+    return n
 
 
 @numba.njit(cache=True)
-def _scatter(
-    frames: Any, pixels: Any, counts: Any, place_of: Any, valid: Any, first: Any, place: Any, frame: Any, count: Any
-) -> None:
-    """Each event to its pixel's stretch, where it sinks to its place in time (at once, when events come in order)."""
-    end = first[:-1].copy()
+def _take_used(
+    frames: Any, pixels: Any, counts: Any, place_of: Any, valid: Any, place: Any, frame: Any, count: Any
+) -> Any:
+    """Returns whether the frames come in order."""
+    n, in_order = 0, True
     for e in range(frames.size):
         p, t = place_of[pixels[e]], frames[e]
-        if p < 0 or not valid[t]:
-            continue
-        at = end[p]
-        end[p] += 1
-        while at > first[p] and frame[at - 1] > t:
-            frame[at] = frame[at - 1]
-            count[at] = count[at - 1]
-            at -= 1
-        place[end[p] - 1] = p
-        frame[at] = t
-        count[at] = counts[e]
+        if p >= 0 and valid[t]:
+            place[n] = p
+            frame[n] = t
+            count[n] = counts[e]
+            in_order &= n == 0 or frame[n - 1] <= t
+            n += 1
+    return in_order
+
+
+@numba.njit(cache=True)
+def _radix_pass(
+    place: Any, frame: Any, count: Any, to_place: Any, to_frame: Any, to_count: Any, shift: Any, n_bits: Any
+) -> None:
+    mask = (1 << n_bits) - 1
+    target = np.zeros(mask + 2, np.int64)
+    for e in range(place.size):
+        target[((place[e] >> shift) & mask) + 1] += 1
+    for digit in range(mask + 1):
+        target[digit + 1] += target[digit]
+    for e in range(place.size):
+        digit = (place[e] >> shift) & mask
+        at = target[digit]
+        target[digit] += 1
+        to_place[at] = place[e]
+        to_frame[at] = frame[e]
+        to_count[at] = count[e]
 
 
 @numba.njit(cache=True)
@@ -178,15 +196,19 @@ def _add_equal(place: Any, frame: Any, count: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _event_products(
-    place: Any, frame: Any, count: Any, group_of: Any, shortest: Any, longest: Any, products: Any, sums: Any
-) -> None:
+def _event_sums(place: Any, frame: Any, count: Any, group_of: Any, sums: Any) -> None:
     for e in range(place.size):
-        group, t = group_of[place[e]], frame[e]
-        sums[t, group] += count[e]
+        sums[group_of[place[e]], frame[e]] += count[e]
+
+
+@numba.njit(cache=True)
+def _event_products(
+    place: Any, frame: Any, count: Any, group_of: Any, shortest: Any, longest: Any, products: Any
+) -> None:
+    for e in range(1, place.size):
         earlier = e - 1
-        while earlier >= 0 and place[earlier] == place[e] and t - frame[earlier] <= longest:
-            lag = t - frame[earlier]
+        while earlier >= 0 and place[earlier] == place[e] and frame[e] - frame[earlier] <= longest:
+            lag = frame[e] - frame[earlier]
             if lag >= shortest:
-                products[t, lag - shortest, group] += count[e] * count[earlier]
+                products[group_of[place[e]], lag - shortest, frame[e]] += count[e] * count[earlier]
             earlier -= 1

@@ -52,15 +52,18 @@ def embedded(leave_one_out: Float64Array, n_blocks: int) -> Float64Array:
 
 
 def correlated_share(field: Float64Array, lag: int, contrast: float, n_pairs: int) -> Float64Array:
-    """(n_pairs,) autocovariance at shift k of the speckle noise in the pairs (t, t + lag), 1 at k = 0.
+    """(<= n_pairs,) autocovariance at shift k of the speckle noise in the pairs (t, t + lag), 1 at k = 0.
+
+    The array ends where nothing is correlated any more.
 
     For Gaussian fields with correlation ``field`` (f(0) = 1, f(1), ...) and contrast b, the noise of a normalised pair
     is dI dI' - b f(lag)^2 (dI + dI') with dI the relative intensity fluctuation: the second part is what dividing by
     the frames' means takes away. Wick's theorem gives its autocovariance: the pairings
     f(k)^4 + f(k+lag)^2 f(k-lag)^2, and with one more power of b the 4-cycles, minus the 3-cycles, plus the pairs.
     """
-    k = np.arange(n_pairs)
     last = field.size - 1
+    support = last if field[-1] > 0 else int(np.flatnonzero(field)[-1])
+    k = np.arange(min(n_pairs, support + lag + 1))
     here, at_lag = field[np.minimum(k, last)], field[min(lag, last)]
     plus, minus = field[np.minimum(k + lag, last)], field[np.minimum(np.abs(k - lag), last)]
     four = 2 * (at_lag**2 * plus * minus + at_lag**2 * here**2 + here**2 * plus * minus)
@@ -70,7 +73,7 @@ def correlated_share(field: Float64Array, lag: int, contrast: float, n_pairs: in
     return covariance / covariance[0]
 
 
-def block_correction(shares: Float64Array, n_blocks: int, variance: float, white: float) -> float:
+def block_correction(shares: Float64Array, n: int, n_blocks: int, variance: float, white: float) -> float:
     """Factor on the jackknife variance for blocks that are not independent.
 
     With autocovariance s^2 rho(k) plus white noise w^2, a block of length L has the mean's variance
@@ -81,13 +84,14 @@ def block_correction(shares: Float64Array, n_blocks: int, variance: float, white
     Parameters
     ----------
     shares
-        (n_pairs,) rho(k) of :func:`correlated_share`.
+        rho(k) of :func:`correlated_share`.
+    n
+        Number of pairs.
     variance
         Jackknife variance of the mean.
     white
         w^2, variance of one pair by counting statistics.
     """
-    n = shares.size
     if n_blocks < MIN_BLOCKS or not variance > 0:
         return 1.0
     length = max(1, n // n_blocks)
@@ -100,7 +104,7 @@ def block_correction(shares: Float64Array, n_blocks: int, variance: float, white
 
 
 def _summed(shares: Float64Array, length: int) -> float:
-    k = np.arange(length)
+    k = np.arange(min(length, shares.size))
     return float(2 * ((1 - k / length) * shares[:length]).sum() - shares[0])
 
 

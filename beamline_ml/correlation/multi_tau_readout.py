@@ -160,6 +160,6 @@ def _stretched(
             mean = one.brightness[q]
             white = (1 + 2 * mean) / (n_pixels[q] * mean**2) if mean > 0 else 0.0
             shares = correlated_share(field[:: 1 << one.level], one.lag, contrast, one.n_pairs)
-            factor = block_correction(shares, min(one.n_pairs, N_BLOCKS), variance, white)
+            factor = block_correction(shares, one.n_pairs, min(one.n_pairs, N_BLOCKS), variance, white)
             result[:, q, t] = g2[q, t] + deviations[:, q, t] * np.sqrt(factor)
     return result

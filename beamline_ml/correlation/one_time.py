@@ -106,7 +106,7 @@ def _one_bin(
         deviation = embedded(one.leave_one_out(m), n_blocks)
         variance = float(standard_error(deviation) ** 2)
         shares = correlated_share(field, int(lags[k]), contrast, n_pairs)
-        replicates[:, k] += deviation * np.sqrt(block_correction(shares, m, variance, white))
+        replicates[:, k] += deviation * np.sqrt(block_correction(shares, n_pairs, m, variance, white))
     return g2, replicates
 
 
