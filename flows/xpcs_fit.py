@@ -54,7 +54,7 @@ def publish(results: Any, content: Any) -> Any:
 
 @flow(name="xpcs-fit", validate_parameters=True)
 def xpcs_fit(
-    run_uid: str,
+    run_uid: str | int,
     qmap: str | None = None,
     mask: str | None = None,
     first_frame: int | None = None,
@@ -68,7 +68,8 @@ def xpcs_fit(
     Parameters
     ----------
     run_uid
-        Uid of the run, the first characters of it, its scan id, or -1 for the latest run.
+        Uid of the run, the first characters of it, its scan id, or -1 for the latest run. A number, because
+        ``prefect deployment run --param run_uid=1`` sends one.
     qmap, mask
         Files to use instead of rings from the run's geometry.
     first_frame, last_frame
@@ -90,12 +91,12 @@ def xpcs_fit(
     }
     with closing(Publication.open(asked, str(flow_run.get_id() or ""))) as publication:
         try:
-            return _analyse(publication, run_uid)
+            return _analyse(publication, str(run_uid))
         except ServiceError:
             raise  # passes by itself, and says nothing about the run
         except BeamlineMLError as refusal:
             get_run_logger().error("%s", refusal)
-            publication.record_failure(run_uid, refusal)
+            publication.record_failure(str(run_uid), refusal)
             raise
 
 
