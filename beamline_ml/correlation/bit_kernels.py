@@ -32,8 +32,13 @@ def count_multiple(rows: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def pack_rows(rows: Any, edges: Any, word_edges: Any, bits: Any, first: Any, place: Any, count: Any, used: Any) -> None:
-    """Bits of each row; from ``used`` on, the place (bit number) and count - 1 of pixels with several photons."""
+def pack_rows(
+    rows: Any, lanes: Any, edges: Any, word_edges: Any, bits: Any, first: Any, place: Any, count: Any, used: Any
+) -> None:
+    """Bits of each row; from ``used`` on, the place (bit number) and count - 1 of pixels with several photons.
+
+    ``lanes`` (n_rows, n) holds the rows eight pixels a word, where they are bytes; else n is 0.
+    """
     for i in range(rows.shape[0]):
         row = rows[i]
         for k in range(edges.size - 1):
@@ -41,7 +46,10 @@ def pack_rows(rows: Any, edges: Any, word_edges: Any, bits: Any, first: Any, pla
             for w in range(word_edges[k], word_edges[k + 1]):
                 start = edges[k] + (w - word_edges[k]) * 64
                 width = min(64, edges[k + 1] - start)
-                packed, several = _pack_word(row, start, width)
+                if lanes.shape[1] and width == 64:
+                    packed, several = _pack_lanes(lanes[i], np.uint64(start))
+                else:
+                    packed, several = _pack_pixels(row[start : start + width])
                 bits[i, w] = packed
                 if several:
                     for b in range(width):
@@ -52,27 +60,30 @@ def pack_rows(rows: Any, edges: Any, word_edges: Any, bits: Any, first: Any, pla
         first[i, edges.size - 1] = used
 
 
-@numba.njit(cache=True, inline="always")
-def _pack_word(row: Any, start: Any, width: Any) -> Any:
-    """Bits of the pixels with photons, and whether any has several; eight pixels at a time where they are bytes."""
+@numba.njit(cache=True)
+def _pack_lanes(lanes: Any, start: Any) -> Any:
+    """64 pixels from the byte ``start`` on: their bits, and whether any has several photons."""
+    low, shift = np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(8) * (start & np.uint64(7))
+    packed = several = np.uint64(0)
+    at = start >> np.uint64(3)
+    for b in range(8):
+        lane = lanes[at + np.uint64(b)] >> shift
+        if shift:
+            lane |= lanes[at + np.uint64(b + 1)] << (np.uint64(64) - shift)
+        filled = (((lane & low) + low) | lane) & ~low
+        # The product moves the top bit of each byte into the highest byte.
+        packed |= (((filled >> np.uint64(7)) * np.uint64(0x0102040810204080)) >> np.uint64(56)) << np.uint64(8 * b)
+        several |= lane & np.uint64(0xFEFEFEFEFEFEFEFE)
+    return packed, several != 0
+
+
+@numba.njit(cache=True)
+def _pack_pixels(row: Any) -> Any:
     packed = np.uint64(0)
     several = False
-    b = 0
-    if row.itemsize == 1:
-        while b + 8 <= width:
-            lane = np.uint64(0)
-            for c in range(8):  # compiled to one load
-                lane |= np.uint64(row[start + b + c]) << np.uint64(8 * c)
-            low = np.uint64(0x7F7F7F7F7F7F7F7F)
-            filled = (((lane & low) + low) | lane) & ~low
-            # The product moves the top bit of each byte into the highest byte.
-            packed |= (((filled >> np.uint64(7)) * np.uint64(0x0102040810204080)) >> np.uint64(56)) << np.uint64(b)
-            several |= (lane & np.uint64(0xFEFEFEFEFEFEFEFE)) != 0
-            b += 8
-    while b < width:
-        packed |= np.uint64(row[start + b] > 0) << np.uint64(b)
-        several |= row[start + b] > 1
-        b += 1
+    for b in range(row.size):
+        packed |= np.uint64(row[b] > 0) << np.uint64(b)
+        several |= row[b] > 1
     return packed, several
 
 
@@ -89,18 +100,19 @@ def popcount_pairs(gram: Any, bits: Any, lo: Any, hi: Any, n: Any, first: Any, l
                 if j > i1 and j + 4 <= hi:
                     continue
                 j1, j2, j3 = min(j + 1, end - 1), min(j + 2, end - 1), min(j + 3, end - 1)
+                # Slices from 0 spare numba its checks for negative indices, so that the loop becomes vector code.
+                x, y = bits[i, first:last], bits[i1, first:last]
+                p, q, r, s = bits[j, first:last], bits[j1, first:last], bits[j2, first:last], bits[j3, first:last]
                 a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.int64(0)
-                for w in range(first, last):
-                    x, y = bits[i, w], bits[i1, w]
-                    p, q, r, s = bits[j, w], bits[j1, w], bits[j2, w], bits[j3, w]
-                    a0 += _popcount(x & p)
-                    a1 += _popcount(x & q)
-                    a2 += _popcount(x & r)
-                    a3 += _popcount(x & s)
-                    b0 += _popcount(y & p)
-                    b1 += _popcount(y & q)
-                    b2 += _popcount(y & r)
-                    b3 += _popcount(y & s)
+                for w in range(x.size):
+                    a0 += _popcount(x[w] & p[w])
+                    a1 += _popcount(x[w] & q[w])
+                    a2 += _popcount(x[w] & r[w])
+                    a3 += _popcount(x[w] & s[w])
+                    b0 += _popcount(y[w] & p[w])
+                    b1 += _popcount(y[w] & q[w])
+                    b2 += _popcount(y[w] & r[w])
+                    b3 += _popcount(y[w] & s[w])
                 gram[max(i, j), min(i, j)] = a0
                 gram[max(i, j1), min(i, j1)] = a1
                 gram[max(i, j2), min(i, j2)] = a2

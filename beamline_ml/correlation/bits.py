@@ -62,11 +62,22 @@ class BitGram:
             self._extra_place = _grown(self._extra_place, size)
             self._extra_count = _grown(self._extra_count, size)
         lists = (self._first[lo:hi], self._extra_place, self._extra_count)
-        pack_rows(rows[lo:hi], self._edges, self._word_edges, self._bits[lo:hi], *lists, self._n_extra)
+        pack_rows(
+            rows[lo:hi], lanes_of(rows[lo:hi]), self._edges, self._word_edges, self._bits[lo:hi], *lists, self._n_extra
+        )
         self._n_extra = needed
         transpose_bits(self._bits, self._columns, lo // WORD, -(-hi // WORD))
         n_places = self._columns.shape[1]
         return PixelEvents.of_lists(self._first[lo:hi], self._extra_place, self._extra_count, n_places, lo)
+
+
+def lanes_of(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """Eight pixels a word of byte rows, one word more than needed; nothing for wider counts."""
+    if rows.dtype != np.uint8:
+        return np.zeros((rows.shape[0], 0), np.uint64)
+    padded = np.zeros((rows.shape[0], rows.shape[1] // 8 * 8 + 16), np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    return padded.view(np.uint64)
 
 
 def _grown(array: NDArray[Any], n: int) -> NDArray[Any]:

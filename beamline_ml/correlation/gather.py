@@ -46,14 +46,17 @@ class PixelOrder:
         """Regroup (n, rows, cols) frames into ``rows`` (n, n_used).
 
         Returns all integer values ORed: negative when one is, and else no smaller than the largest. Where that does not
-        fit the dtype of ``rows``, what was written there is to be thrown away. 0 for floating point.
+        fit the dtype of ``rows``, what was written there is to be thrown away. 0 for floating point, 255 for bytes.
         """
         flat = np.ascontiguousarray(frames).reshape(frames.shape[0], -1)
         if not flat.dtype.isnative:
             flat = flat.astype(flat.dtype.newbyteorder("="))
         if flat.dtype.kind == "f":
-            _gather_floats(flat, self.source, rows)
+            _gather_plain(flat, self.source, rows)
             return 0
+        if flat.dtype == rows.dtype == np.uint8:
+            _gather_plain(flat, self.source, rows)
+            return int(np.iinfo(np.uint8).max)
         return int(_gather_integers(flat, self.source, rows))
 
     def group_sums(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -77,7 +80,7 @@ def _gather_integers(flat: Any, source: Any, rows: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _gather_floats(flat: Any, source: Any, rows: Any) -> None:
+def _gather_plain(flat: Any, source: Any, rows: Any) -> None:
     for i in range(flat.shape[0]):
         frame, row = flat[i], rows[i]
         for p in range(source.size):

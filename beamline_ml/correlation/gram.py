@@ -18,6 +18,7 @@ FLOAT64_EXACT = 2**53
 DIGIT = 128
 INT8_PIXELS = 2**31 // DIGIT**2 - 1
 MIN_PIXELS = 64
+STRIP = 128
 
 
 class PairKernel(Protocol):
@@ -48,13 +49,24 @@ class MatrixGram:
     def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in :class:`PairKernel`."""
         for k, (first, last) in enumerate(pairwise(self._edges)):
-            new = rows[lo:hi, first:last]
-            gram[k, lo:hi, :hi] = self._product(new, rows[:hi, first:last])
+            mine = rows[:n, first:last]
+            if self._product is gram_exact and _largest_energy(mine[:hi]) <= FLOAT32_EXACT:
+                _add_float32(gram[k], mine, lo, hi)
+            else:
+                gram[k, lo:hi, :hi] = self._product(mine[lo:hi], mine[:hi])
             if hi < n:
-                gram[k, hi:n, lo:hi] = self._product(rows[hi:n, first:last], new)
+                gram[k, hi:n, lo:hi] = self._product(mine[hi:n], mine[lo:hi])
 
     def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
         """Nothing to know: rows are read where they are."""
+
+
+def _add_float32(gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int) -> None:
+    """Narrow strips, which leave out most of the upper triangle, of rows that are converted once."""
+    every = _tensor(rows[:hi]).to(_device()).to(torch.float32)
+    for first in range(lo, hi, STRIP):
+        last = min(first + STRIP, hi)
+        gram[first:last, :last] = (every[first:last] @ every[:last].T).cpu().numpy()
 
 
 def gram_exact(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
@@ -104,29 +116,55 @@ def check_range(max_count: int, n_pixels: int) -> None:
 
 
 def _product(a: NDArray[Any], b: NDArray[Any], dtype: torch.dtype) -> IntArray:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    left, right = (_tensor(rows).to(device).to(dtype) for rows in (a, b))
+    left, right = (_tensor(rows).to(_device()).to(dtype) for rows in (a, b))
     return (left @ right.T).cpu().numpy().astype(np.int64)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _tensor(rows: NDArray[Any]) -> torch.Tensor:
     # torch converts few unsigned types; wider counts go through a signed type that holds them.
     narrow = rows if rows.dtype == np.uint8 else rows.astype(np.int64)
-    return torch.from_numpy(np.ascontiguousarray(narrow))
+    return torch.from_numpy(narrow)
 
 
 def _digits(rows: NDArray[Any]) -> list[torch.Tensor]:
     if int(rows.max(initial=0)) < DIGIT:
-        return [torch.from_numpy(rows.astype(np.int8))]
+        return [torch.from_numpy(rows.view(np.int8) if rows.dtype == np.uint8 else rows.astype(np.int8))]
     return [torch.from_numpy((rows % DIGIT).astype(np.int8)), torch.from_numpy((rows // DIGIT).astype(np.int8))]
 
 
+def _largest_energy(rows: NDArray[Any]) -> int:
+    """Largest sum of squares of a row."""
+    largest = max(1, int(rows.max(initial=0)))
+    return int(_largest_energy_in_runs(rows, (2**31 - 1) // min(largest, 2**15) ** 2, largest < 2**15))
+
+
 @numba.njit(cache=True)
-def _largest_energy(rows: Any) -> Any:
+def _largest_energy_in_runs(rows: Any, run: Any, narrow: Any) -> Any:
     largest = np.int64(0)
     for i in range(rows.shape[0]):
         energy = np.int64(0)
-        for p in range(rows.shape[1]):
-            energy += np.int64(rows[i, p]) * np.int64(rows[i, p])
+        for lo in range(0, rows.shape[1], run):
+            part = rows[i, lo : lo + run]
+            energy += _narrow_energy(part) if narrow else _wide_energy(part)
         largest = max(largest, energy)
     return largest
+
+
+@numba.njit(cache=True)
+def _narrow_energy(row: Any) -> Any:
+    energy = np.int32(0)
+    for p in range(row.size):
+        energy += np.int32(row[p]) * np.int32(row[p])
+    return np.int64(energy)
+
+
+@numba.njit(cache=True)
+def _wide_energy(row: Any) -> Any:
+    energy = np.int64(0)
+    for p in range(row.size):
+        energy += np.int64(row[p]) * np.int64(row[p])
+    return energy
