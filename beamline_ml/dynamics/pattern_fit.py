@@ -24,6 +24,7 @@ from beamline_ml.records import Float64Array, IntArray
 N_PIXELS = 800
 FIRST_FRAMES = 4
 GROWTH = 1.5
+NEARLY_ALL = 0.8
 STEPS_PER_STAGE = 2
 LAST_STEPS = 3
 HUBER = 3.0
@@ -104,7 +105,8 @@ def fit_patterns(
             work.step(horizon)
         if last:
             return work.result(horizon, ())
-        horizon = min(n_frames, int(np.ceil(GROWTH * horizon)))
+        grown = int(np.ceil(GROWTH * horizon))
+        horizon = grown if grown < NEARLY_ALL * n_frames else n_frames
 
 
 class _Work:

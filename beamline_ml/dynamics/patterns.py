@@ -61,11 +61,14 @@ class PatternScattering:
         rows, cols = np.divmod(pixels, self.size)
         q = np.column_stack([self.q_inv_um[rows], self.q_inv_um[cols]])
         weight = self.weight(x_um)
-        phase = q @ x_um.T
-        cosine, sine = np.cos(phase) * weight, np.sin(phase) * weight
-        real, imaginary = cosine.sum(axis=1), -sine.sum(axis=1)
+        row_phase, col_phase = (np.exp(1j * np.outer(self.q_inv_um, x_um[:, d])) for d in range(2))
+        phase = (row_phase * weight)[rows] * col_phase[cols]
+        total = phase.sum(axis=1)
+        real, imaginary = total.real, -total.imag
+        # Single precision is plenty for a slope, and twice as fast.
+        cosine, sine = phase.real.astype(np.float32), phase.imag.astype(np.float32)
         n, _, m = tangent.shape
-        flat = np.concatenate([tangent.reshape(n, 2 * m), self._probe_slope(x_um, tangent)], axis=1)
+        flat = np.concatenate([tangent.reshape(n, 2 * m), self._probe_slope(x_um, tangent)], axis=1).astype(np.float32)
         by_cosine, by_sine = cosine @ flat, sine @ flat
         along_c = q[:, :1] * by_cosine[:, :m] + q[:, 1:] * by_cosine[:, m : 2 * m]
         along_s = q[:, :1] * by_sine[:, :m] + q[:, 1:] * by_sine[:, m : 2 * m]
