@@ -57,6 +57,17 @@ class LongTwoTimeAccumulator:
         self._arrived: BoolArray = np.zeros(max_rows, np.bool_)
         self._end = 0
 
+    @property
+    def n_frames(self) -> int:
+        """Frames so far, holes included."""
+        return self._end
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the rows and sums that are kept."""
+        kept = (self._rows, self._gram, self.group_sums, self._arrived)
+        return sum(array.nbytes for array in kept)
+
     def add(self, frames: NDArray[Any], first_index: int) -> None:
         """Take in a block; ``first_index`` is the place of its first frame in the run (0-based)."""
         block = checked_rows(frames, int(first_index), self.qmap, self.order)

@@ -12,7 +12,7 @@ from beamline_ml.dynamics.baselines import Observed
 from beamline_ml.dynamics.carry_over import carried_on
 from beamline_ml.dynamics.compression import contrasts, log_s_of, speckle_counts
 from beamline_ml.dynamics.contest import Contest, run_contest
-from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, simulate_all
+from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter, simulate_all
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
@@ -99,6 +99,7 @@ def _assembled(
     # Where the misfit exceeds the noise, the errors grow with it.
     scale = np.append(np.full(model.n_coefficients, scene.velocity_scale_um_per_s), 1.0)
     covariance = belief.covariance * np.outer(scale, scale) * max(1.0, belief.chi2)
+    covariance[-1, -1] += ring_scatter(observations) ** 2
     measured_log_s = np.log(ages.structure_factor)
     offset = (measured_log_s - log_s).mean(axis=1, keepdims=True)
     result = DynamicsFit(
@@ -205,6 +206,8 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     said = list(observations.warnings)
     if progress.skipped:
         said.append(f"The time budget left out: {'; '.join(progress.skipped)}.")
+    if observations.stationary:
+        said.append("The sample is stationary: the neural ODE's score in the contest is not blind, the others' are.")
     if not result.describes_data:
         said.append(f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}).")
     return tuple(said)

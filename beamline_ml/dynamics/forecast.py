@@ -2,8 +2,8 @@
 
 The neural ODE's forecast is the mean over members drawn from the fit, each with new particles and noise. A run sees
 only so many speckles, and those that it saw will still be there for a while: what they added to the observed C2 is
-carried on into the future as far as speckles persist (``carry_over``). The band holds the members' spread, the speckle
-noise that cannot be foreseen, and the rolling-origin error where that was larger than expected.
+carried on into the future as far as speckles persist (``carry_over``). The band holds the members' spread and the
+speckle noise that cannot be foreseen; a classical winner's band holds its rolling-origin error instead of the spread.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
     ahead = ode if winner == NEURAL_ODE else _baseline(fit_result, winner, times)
     log_s, log_s_sd = (ode.log_s, ode.log_s_sd) if s_winner == NEURAL_ODE else _s_baseline(fit_result, s_winner, times)
     refused = None
-    if winner == "persistence":
+    if not fit_result.contest:
+        refused = "The time budget left no room for the contest: nobody knows whether this forecast beats persistence."
+    elif winner == "persistence":
         refused = "No forecast beats persistence on this run: it does not change in a way that can be told from noise."
     half = TWO_SIGMA * ahead.c2_sd
     return Forecast(

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from beamline_ml.correlation import MultiTauAccumulator, QMap, TwoTimeAccumulator, multi_tau, two_time
+from beamline_ml.correlation import (
+    LongTwoTimeAccumulator,
+    MultiTauAccumulator,
+    QMap,
+    TwoTimeAccumulator,
+    multi_tau,
+    multi_tau_events,
+    two_time,
+)
 from beamline_ml.correlation.bit_kernels import popcount_pairs
 from beamline_ml.correlation.choice import kernel_rates
 from beamline_ml.records import Geometry
@@ -92,15 +101,18 @@ def two_time_rows(qmap: QMap) -> list[Row]:
     sparse, dense = speckle(0.05), speckle(20.0)
     two_time(sparse[:64], qmap, "static")
     own_sparse = cpu_seconds(lambda: two_time(sparse, qmap))
-    names = ("boost_two_time", "xpcs_correlator_two_time", "pychx_two_time", "skbeam_two_time")
-    theirs = peers(sparse, qmap, names)
+    names = ("boost_two_time", "xpcs_correlator_from_dense", "pychx_two_time", "skbeam_two_time")
+    sparse_input = ("xpcs_correlator_two_time",)
+    theirs = peers(sparse, qmap, (*names, *sparse_input))
     if isinstance(theirs["skbeam_two_time"], float):
         theirs["skbeam_two_time"] *= (N_FRAMES / SKBEAM_FRAMES) ** 2  # work goes with the square
     rows = [against("two_time_sparse_vs_boost_corr", own_sparse, "boost_corr", theirs["boost_two_time"])]
-    known = {name: took for name, took in theirs.items() if isinstance(took, float)}
+    known = {name: took for name in names if isinstance(took := theirs[name], float)}
     best = min(known, key=lambda name: known[name], default="")
     rows += [against("two_time_sparse_vs_best_peer", own_sparse, best or "no peer", known.get(best, "none installed"))]
-    rows += [against(f"two_time_sparse_vs_{name}", own_sparse, name, theirs[name]) for name in names[1:]]
+    rows += [
+        against(f"two_time_sparse_vs_{name}", own_sparse, name, theirs[name]) for name in (*names[1:], *sparse_input)
+    ]
     own_dense = cpu_seconds(lambda: two_time(dense, qmap))
     dense_peer = peers(dense, qmap, ("boost_two_time",))["boost_two_time"]
     return [*rows, against("two_time_dense_vs_boost_corr", own_dense, "boost_corr", dense_peer)]
@@ -173,6 +185,34 @@ def streaming_rows(qmap: QMap) -> list[Row]:
     ]
 
 
+def event_rows() -> list[Row]:
+    """Multi-tau from events: 1 Mpixel, 1e-4 photons per pixel and frame, as sparse detectors deliver."""
+    n_frames, shape = 50_000, (1024, 1024)
+    qmap = QMap.from_geometry(replace(GEOMETRY, beam_center_row_px=511.5, beam_center_column_px=511.5), shape, 18)
+    rng = np.random.default_rng(0)
+    n_events = int(1e-4 * shape[0] * shape[1] * n_frames)
+    frame = np.sort(rng.integers(0, n_frames, n_events))
+    pixel = rng.integers(0, shape[0] * shape[1], n_events)
+    multi_tau_events(frame[:1000], pixel[:1000], qmap, n_frames)
+    rate = n_frames / cpu_seconds(lambda: multi_tau_events(frame, pixel, qmap, n_frames))
+    return [_row("event_multi_tau_frames_per_s", rate, "1/s", "goal", 5e4, rate / 5e4)]
+
+
+def bounded_rows(qmap: QMap) -> list[Row]:
+    """Memory and block time of the bounded two-time, early and 100,000 frames on."""
+    block = speckle(0.05, 64)
+    long = LongTwoTimeAccumulator(qmap, max_rows=512)
+    long.add(block, 0)
+    early = cpu_seconds(lambda: long.add(block, long.n_frames), 4)
+    long.add(block, 100_000)
+    late = cpu_seconds(lambda: long.add(block, long.n_frames), 4)
+    return [
+        _row("bounded_memory_gb", long.n_bytes / 1e9, "GB", "goal for 1 Mpixel", 4.0, long.n_bytes / 4e9),
+        _row("bounded_block_early_cpu_s", early, "CPU s"),
+        _row("bounded_block_after_100000_frames_cpu_s", late, "CPU s", "early block", early, late / early),
+    ]
+
+
 def _row(
     name: str,
     value: float,
@@ -203,6 +243,8 @@ def rows() -> list[Row]:
         *two_time_rows(qmap),
         *multi_tau_rows(qmap),
         *streaming_rows(qmap),
+        *event_rows(),
+        *bounded_rows(qmap),
     ]
 
 

@@ -82,6 +82,11 @@ def xpcs_correlator_two_time(counts: np.ndarray, labels: np.ndarray, _static: np
     )
 
 
+def xpcs_correlator_from_dense(counts: np.ndarray, labels: np.ndarray, static: np.ndarray) -> Callable[[], Any]:
+    """The same from dense frames: scipy makes the sparse input."""
+    return lambda: xpcs_correlator_two_time(counts, labels, static)()
+
+
 def skbeam_two_time(counts: np.ndarray, labels: np.ndarray, _static: np.ndarray) -> Callable[[], Any]:
     """scikit-beam's generator with as many buffers as frames."""
     correlation = importlib.import_module("skbeam.core.correlation")
@@ -107,6 +112,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "boost_two_time": boost_two_time,
     "boost_multi_tau": boost_multi_tau,
     "xpcs_correlator_two_time": xpcs_correlator_two_time,
+    "xpcs_correlator_from_dense": xpcs_correlator_from_dense,
     "skbeam_two_time": skbeam_two_time,
     "skbeam_multi_tau": skbeam_multi_tau,
     "pychx_two_time": pychx_two_time,
