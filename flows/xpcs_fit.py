@@ -45,11 +45,9 @@ def explain(subject: Any, correlated: Any, analysis: Any) -> Any:
 
 
 @task(cache_policy=NO_CACHE)
-def publish(results: Any, content: Any) -> Any:
-    """Write the result, visible only when it is complete."""
-    from beamline_ml.results import publish_result
-
-    return publish_result(results, content)
+def publish(draft: Any, content: Any) -> Any:
+    """Write the rest of the result, visible only when it is complete."""
+    return draft.complete(content)
 
 
 @flow(name="xpcs-fit", validate_parameters=True)
@@ -109,9 +107,13 @@ def _analyse(publication: Any, run_uid: str) -> str:
         return str(existing.key)
     with timed(timings_s, "correlate"):
         correlated = correlate(subject, publication.settings, publication.analysis)
-    with timed(timings_s, "fit"):
-        explained = explain(subject, correlated, publication.analysis)
-    result = publish(publication.results, publication.content(subject, correlated, explained, timings_s))
+    # The correlations are written while the dynamics are being fitted.
+    with publication.drafted(subject, correlated) as draft:
+        if draft.existing is not None:
+            return str(draft.existing.key)
+        with timed(timings_s, "fit"):
+            explained = explain(subject, correlated, publication.analysis)
+        result = publish(draft, publication.content(subject, correlated, explained, timings_s))
     create_markdown_artifact(publication.markdown(result), key=publication.artifact_key(subject))
     return str(result.key)
 

@@ -116,9 +116,9 @@ def record_run(raw: Any) -> Callable[..., Any]:
         start = {"plan_name": "xpcs_burst", "technique": "xpcs", "sample": {"name": "silica"}, **metadata}
         run = compose_run(metadata={**start, "xpcs": XPCS if xpcs is None else xpcs})
         writer("start", run.start_doc)
-        descriptor = _send_descriptor(run, writer, shape[1:], dtype, configuration or {})
+        descriptor = send_descriptor(run, writer, shape[1:], dtype, configuration or {})
         if path is not None:
-            _send_frames(run, writer, descriptor, path, shape)
+            send_frames(run, writer, descriptor, path, shape)
         if stop:
             writer("stop", run.compose_stop(exit_status=exit_status, reason="" if exit_status == "success" else "^C"))
         return raw[run.start_doc["uid"]]
@@ -126,7 +126,8 @@ def record_run(raw: Any) -> Callable[..., Any]:
     return record
 
 
-def _send_descriptor(run: Any, writer: Any, frame: tuple[int, ...], dtype: str, readings: dict[str, Any]) -> Any:
+def send_descriptor(run: Any, writer: Any, frame: tuple[int, ...], dtype: str, readings: dict[str, Any]) -> Any:
+    """Announce the detector ``det`` in the stream ``primary``."""
     keys = {"source": "sim://det", "dtype": "array", "shape": list(frame), "dtype_numpy": dtype}
     configuration = {
         "data": readings,
@@ -143,7 +144,8 @@ def _send_descriptor(run: Any, writer: Any, frame: tuple[int, ...], dtype: str, 
     return bundle.descriptor_doc
 
 
-def _send_frames(run: Any, writer: Any, descriptor: Any, path: Path, shape: tuple[int, ...]) -> None:
+def send_frames(run: Any, writer: Any, descriptor: Any, path: Path, shape: tuple[int, ...]) -> None:
+    """Say in two instalments that these frames lie in this file."""
     resource = run.compose_stream_resource(
         mimetype="application/x-hdf5",
         uri=f"file://localhost{path}",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from beamline_ml.results.client import XPCSFit
     from beamline_ml.results.failures import publish_failure
     from beamline_ml.results.nxxpcs import export_nxxpcs
-    from beamline_ml.results.publish import find_complete, publish_result
+    from beamline_ml.results.publish import drafted, find_complete, publish_result
     from beamline_ml.results.search import Results, open_results
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Results",
     "XPCSFit",
     "assemble",
+    "drafted",
     "export_nxxpcs",
     "find_complete",
     "open_results",
@@ -34,6 +35,7 @@ _HOMES = {
     "Results": "search",
     "XPCSFit": "client",
     "assemble": "assembly",
+    "drafted": "publish",
     "export_nxxpcs": "nxxpcs",
     "find_complete": "publish",
     "open_results": "search",

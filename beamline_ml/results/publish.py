@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +17,8 @@ from beamline_ml.errors import ResultError
 from beamline_ml.results.content import ResultArray, ResultContent, ResultTable
 from beamline_ml.results.writers import ACTIVE, abandoned, this_writer
 
-STALE_S = 60.0
-"""A publication of another machine that adds nothing for so long is taken for dead."""
+STALE_S = 300.0
+"""A publication of another machine that adds nothing for so long is taken for dead; a dynamics fit takes less."""
 
 _MOST_RIVALS = 50
 """Entries with one identity that are looked at; asking for the first few takes one request, for all of them two."""
@@ -53,30 +55,105 @@ def publish_result(results: Container, content: ResultContent, stale_s: float = 
     ResultError
         When tiled does not take it; nothing half-published stays behind then.
     """
-    existing = _settle(results, content.result_id, stale_s)
+    with drafted(results, content, stale_s) as draft:
+        return draft.complete(content)
+
+
+@contextmanager
+def drafted(results: Container, known: ResultContent, stale_s: float = STALE_S) -> Iterator[Draft]:
+    """Begin to publish what is known of a result while the rest of it is still being computed.
+
+    A block that ends without :meth:`Draft.complete`, by an error or otherwise, leaves nothing behind.
+
+    Parameters
+    ----------
+    results, stale_s
+        As for :func:`publish_result`.
+    known
+        Identity, key and metadata, and the arrays and tables that will not change any more.
+    """
+    existing = _settle(results, known.result_id, stale_s)
     if existing is not None:
-        return existing
-    token, began = uuid4().hex, time.monotonic()
-    with ACTIVE.holding(token):
-        node = _claim(results, content, token)
+        yield Draft(results, existing, None)
+        return
+    token = uuid4().hex
+    with ACTIVE.holding(token), ThreadPoolExecutor(_CONCURRENT_WRITES) as pool:
+        draft = Draft(results, _claim(results, known, token), pool)
         try:
-            _write_all(node, content)
-            node.update_metadata(_completed(began), drop_revision=True)
+            draft.write(known)
+            yield draft
         except BaseException as error:
-            _delete(node)
+            draft.discard()
             if isinstance(error, ClientError):
                 raise ResultError(
-                    f"tiled did not take the result {content.key}: {error}.", "Check its log, then reprocess the run."
+                    f"tiled did not take the result {known.key}: {error}.", "Check its log, then reprocess the run."
                 ) from error
             raise
-    _delete_failures(results, content)
-    return _keep_one(results, content.result_id)
+        if draft.existing is None:
+            draft.discard()
 
 
-def _completed(began: float) -> dict[str, Any]:
-    """The news that make a result visible, and how long its publication took."""
+class Draft:
+    """A result that is being written.
+
+    Parameters
+    ----------
+    results
+        Container ``results/``.
+    node
+        The result's container.
+    pool
+        Threads that write; None when the result is complete already.
+    """
+
+    def __init__(self, results: Container, node: Any, pool: ThreadPoolExecutor | None) -> None:
+        self._results = results
+        self._node = node
+        self._pool = pool
+        self._writes: dict[str, Future[None]] = {}
+
+    @property
+    def existing(self) -> Any | None:
+        """The complete result, once there is one: there is nothing left to compute."""
+        return self._node if self._pool is None else None
+
+    def write(self, content: ResultContent) -> None:
+        """Begin to write the arrays and tables that are not being written yet."""
+        assert self._pool is not None
+        for array in _largest_first(content.arrays):
+            if array.name not in self._writes:
+                self._writes[array.name] = self._pool.submit(_write_array, self._node, array)
+        for table in content.tables:
+            if table.name not in self._writes:
+                self._writes[table.name] = self._pool.submit(_write_table, self._node, table)
+
+    def complete(self, content: ResultContent) -> Any:
+        """Write what is still missing, make the result visible, and return its client."""
+        if self.existing is not None:
+            return self.existing
+        began = time.monotonic()
+        self.write(content)
+        for write in self._writes.values():
+            write.result()
+        self._node.update_metadata({**content.metadata, **_completed(content, began)}, drop_revision=True)
+        self._pool = None
+        _delete_failures(self._results, content)
+        return _keep_one(self._results, content.result_id)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        for write in self._writes.values():
+            write.cancel()
+        wait(self._writes.values())
+        self._pool = None
+        _delete(self._node)
+
+
+def _completed(content: ResultContent, began: float) -> dict[str, Any]:
+    """The news that make a result visible, and how long its publication took after all was computed."""
     took_s = round(time.monotonic() - began, 3)
-    return {"status": "complete", "published_at": time.time(), "timings_s": {"publish": took_s}}
+    timings_s = {**content.metadata.get("timings_s", {}), "publish": took_s}
+    return {"status": "complete", "published_at": time.time(), "timings_s": timings_s}
 
 
 def _with_status(results: Container, result_id: str, status: str) -> list[Any]:
@@ -136,14 +213,6 @@ def _claim(results: Container, content: ResultContent, token: str) -> Any:
                     f"tiled did not take the result {content.key}: {error}.", "Check that results/ is writable."
                 ) from error
     raise ResultError(f"No free key for the result {content.key}.", "Look into results/ and remove what is not needed.")
-
-
-def _write_all(node: Any, content: ResultContent) -> None:
-    with ThreadPoolExecutor(_CONCURRENT_WRITES) as pool:
-        writes = [pool.submit(_write_array, node, array) for array in _largest_first(content.arrays)]
-        writes += [pool.submit(_write_table, node, table) for table in content.tables]
-        for write in writes:
-            write.result()
 
 
 def _largest_first(arrays: tuple[ResultArray, ...]) -> list[ResultArray]:

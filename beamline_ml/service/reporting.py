@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -14,10 +15,11 @@ import numpy as np
 
 from beamline_ml.documents import find_run
 from beamline_ml.errors import BeamlineMLError, RunNotFound, ServiceError
-from beamline_ml.results import Analysis, assemble, find_complete, publish_failure
+from beamline_ml.results import Analysis, assemble, drafted, find_complete, publish_failure
 from beamline_ml.results.content import ResultContent
 from beamline_ml.results.headline import value_with_error
 from beamline_ml.results.identity import result_id
+from beamline_ml.results.publish import Draft
 from beamline_ml.results.rings import ring_rows
 from beamline_ml.service.analysis import (
     Correlated,
@@ -32,6 +34,7 @@ from beamline_ml.settings import AnalysisSettings, Settings, load_settings
 
 _KERNEL_POINTS = 120
 _NOT_IN_A_KEY = re.compile(r"[^a-z0-9-]+")
+_NOT_YET = Explained(None, None, None)
 _VERSIONED = ("beamline-ml", "torch", "torchdiffeq", "numpy", "tiled", "prefect")
 
 
@@ -85,6 +88,10 @@ class Publication:
     def find(self, subject: Subject) -> Any | None:
         """The complete result of this run under these settings, if there is one."""
         return find_complete(self.results, result_id(subject.description.uid, identity_settings(self.analysis)))
+
+    def drafted(self, subject: Subject, correlated: Correlated) -> AbstractContextManager[Draft]:
+        """Begin to publish the correlations, before the dynamics are fitted."""
+        return drafted(self.results, self.content(subject, correlated, _NOT_YET, {}))
 
     def content(
         self, subject: Subject, correlated: Correlated, explained: Explained, timings_s: Mapping[str, float]

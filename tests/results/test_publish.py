@@ -11,7 +11,7 @@ from tiled.queries import Key
 from beamline_ml.errors import MetadataMissing, ResultError
 from beamline_ml.results import publish, publish_failure
 from beamline_ml.results.assembly import assemble
-from beamline_ml.results.publish import find_complete, publish_result
+from beamline_ml.results.publish import drafted, find_complete, publish_result
 from beamline_ml.results.search import Results
 from beamline_ml.results.writers import abandoned, this_writer
 
@@ -148,3 +148,24 @@ def test_who_is_known_to_be_gone():
 
 def test_nothing_is_found_for_an_unknown_identity(results):
     assert find_complete(results, "0" * 16) is None
+
+
+def test_what_is_known_early_is_written_early_and_seen_late(results, whole):
+    early = replace(whole, arrays=whole.arrays[:2], tables=())
+    with drafted(results, early) as draft:
+        assert draft.existing is None
+        assert entries(results, whole) == {"writing"}
+        result = draft.complete(whole)
+    assert result.status == "complete"
+    assert set(result) == {part.name for part in (*whole.arrays, *whole.tables)}
+    with drafted(results, early) as draft:
+        assert draft.existing.key == result.key
+
+
+def test_a_draft_that_is_not_completed_leaves_nothing(results, content):
+    with pytest.raises(RuntimeError, match="the fit broke"), drafted(results, content):
+        raise RuntimeError("the fit broke")
+    assert entries(results, content) == set()
+    with drafted(results, content):
+        pass
+    assert entries(results, content) == set()
