@@ -49,6 +49,40 @@ def local_file(data_uri: str, allowed_roots: Sequence[Path], wait_s: float) -> P
     return _real_file(path, allowed_roots)
 
 
+def linked_file(master: Path, name: str, allowed_roots: Sequence[Path]) -> Path:
+    """Path of a data file that a master file names.
+
+    Parameters
+    ----------
+    master
+        The master file; already known to be allowed.
+    name
+        How the master names the data file, relative to its own folder.
+    allowed_roots
+        Folders that files may be opened from.
+
+    Raises
+    ------
+    FileRefused
+        When the name is absolute or climbs with ``..``, leads out of the allowed folders, or is no regular file.
+    FileMissing
+        When there is no such file.
+    """
+    parts = Path(name).parts
+    if not parts or os.path.isabs(name) or ".." in parts or "\0" in name:
+        raise FileRefused(
+            f"{master} links to {name!r}, which is not a name inside its own folder.",
+            "A master file names the data files beside it; copy it again from the detector.",
+        )
+    path = master.parent / name
+    if not path.exists():
+        raise FileMissing(
+            f"{master.name} names the data file {name}, which is not in {master.parent}.",
+            "Copy it from the detector into the same folder, under the same name.",
+        )
+    return _real_file(path, allowed_roots)
+
+
 def _under_any(path: Path, roots: Sequence[Path]) -> bool:
     return any(path.is_relative_to(root) or path.is_relative_to(root.resolve()) for root in roots)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import hdf5plugin  # noqa: F401  registers the bitshuffle/LZ4 filter of area detectors
@@ -50,7 +50,8 @@ class Hdf5Frames(FrameReader):
         self, path: Path, dataset: str, shape: tuple[int, int, int], max_bytes: int, wait_s: float = 0.0
     ) -> None:
         self.path = path
-        self._file = _open(path)
+        self._wait_s = wait_s
+        self._file = open_hdf5(path)
         try:
             self._data = contained_dataset(self._file, dataset)
             _require_frame_shape(self._data, shape, path)
@@ -60,6 +61,23 @@ class Hdf5Frames(FrameReader):
         except BaseException:
             self._file.close()
             raise
+
+    @classmethod
+    def whole(cls, path: Path, dataset: str, max_bytes: int) -> Self:
+        """All frames of a dataset, whose shape the file itself says.
+
+        Raises
+        ------
+        FileRefused, FramesError
+            As for the constructor; also when the dataset holds no stack of frames.
+        """
+        with open_hdf5(path) as file:
+            found = tuple(int(n) for n in contained_dataset(file, dataset).shape)
+        if len(found) < 3 or 0 in found:
+            raise FramesError(
+                f"{dataset} in {path} has shape {found}.", "Name a dataset of frames, (n_frames, rows, cols)."
+            )
+        return cls(path, dataset, (found[0], found[-2], found[-1]), max_bytes)
 
     def _wait_for_frames(self, n_frames: int, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
@@ -71,6 +89,10 @@ class Hdf5Frames(FrameReader):
                     f"{self._data.shape[0]}; otherwise wait for the file to be copied and reprocess the run.",
                 )
             time.sleep(_POLL_S)
+
+    def _grow(self, n_frames: int) -> None:
+        self._wait_for_frames(n_frames, self._wait_s)
+        require_all_bytes(self._data, n_frames, self.path)
 
     def _refreshed_length(self) -> int:
         # The low-level id.refresh() leaves h5py's cached shape stale; the dataset's own refresh() does not.
@@ -99,8 +121,14 @@ class Hdf5Frames(FrameReader):
         self._file.close()
 
 
-def _open(path: Path) -> h5py.File:
-    """Open for reading beside a writer; files that never knew SWMR are opened plainly."""
+def open_hdf5(path: Path) -> h5py.File:
+    """Open for reading beside a writer; files that never knew SWMR are opened plainly.
+
+    Raises
+    ------
+    FramesError
+        When it is no readable HDF5 file.
+    """
     try:
         return h5py.File(path, "r", libver="latest", swmr=True)
     except OSError:

@@ -33,6 +33,38 @@ def contained_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     return node
 
 
+def contains(file: h5py.File, name: str) -> bool:
+    """Whether something called ``name`` lies in this file. h5py's own ``in`` would open the target of a link.
+
+    Raises
+    ------
+    FileRefused
+        When a link on the way leads out of the file.
+    """
+    return _inside(file, name) is not None
+
+
+def links_in(file: h5py.File, name: str) -> dict[str, h5py.HardLink | h5py.SoftLink | h5py.ExternalLink]:
+    """The links of a group by name, none of them followed; empty when there is no such group in this file.
+
+    Raises
+    ------
+    FileRefused
+        When a link on the way to the group leads out of the file.
+    """
+    node = _inside(file, name)
+    return {str(key): node.get(key, getlink=True) for key in node} if isinstance(node, h5py.Group) else {}
+
+
+def _inside(file: h5py.File, name: str) -> h5py.Group | h5py.Dataset | None:
+    try:
+        return _follow(file, name, file.filename, _DEEPEST_SOFT_LINK)
+    except FileRefused:
+        raise
+    except FramesError:
+        return None
+
+
 def _follow(file: h5py.File, name: str, path: str, depth: int) -> h5py.Group | h5py.Dataset:
     node: h5py.Group | h5py.Dataset = file
     for part in [part for part in name.split("/") if part not in ("", ".")]:

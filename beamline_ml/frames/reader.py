@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.errors import BudgetExceeded, FramesError
-from beamline_ml.records import FrameBlock
+from beamline_ml.frames.recorded import Recorded
+from beamline_ml.records import BoolArray, FrameBlock
 
 GIB = 2**30
 _BLOCK_BYTES = 64 * 2**20
@@ -32,6 +33,10 @@ class FrameReader(ABC):
 
     source: str
     """'file' or 'tiled': where the frames come from."""
+    recorded: Recorded = Recorded()
+    """What the file itself says about how the frames were taken."""
+    unusable: BoolArray | None = None
+    """(rows, cols) True where the file marks a pixel as gap, dead or hot; None when it marks none."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any], max_bytes: int) -> None:
         if dtype.kind not in "uif":
@@ -66,6 +71,21 @@ class FrameReader(ABC):
         self._require_budget(last - first)
         frames = self._read(first, last)
         return FrameBlock(first, np.ascontiguousarray(frames, self.dtype))
+
+    def grow(self, n_frames: int) -> None:
+        """The run goes on: the catalogue announces ``n_frames`` by now.
+
+        Raises
+        ------
+        FramesError
+            When the frames do not appear in time, or are not wholly there.
+        """
+        if n_frames > self.shape[0]:
+            self._grow(n_frames)
+            self.shape = (n_frames, *self.shape[1:])
+
+    def _grow(self, n_frames: int) -> None:  # noqa: B027  most sources are asked anew for each block
+        """Make sure that so many frames can be read."""
 
     def blocks(self, size: int | None = None, first: int = 0, last: int | None = None) -> Iterator[FrameBlock]:
         """Consecutive blocks of at most ``size`` frames (default: 64 MiB of them)."""
