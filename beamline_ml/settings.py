@@ -60,6 +60,8 @@ class TiledSettings(_Section):
     """Path of the container with the bluesky runs."""
     results: str = "results"
     """Path of the container with the results."""
+    live: str = "live"
+    """Path of the container with what is known of runs that are not over."""
 
 
 class PrefectSettings(_Section):
@@ -121,6 +123,25 @@ class AnalysisSettings(_Section):
     """How far to extrapolate, in lengths of the run."""
 
 
+class LiveSettings(_Section):
+    """Following a run while it goes on. None of it changes numbers of the final result."""
+
+    follow: bool = True
+    """Whether the watcher follows runs while they go on."""
+    update_s: float = Field(default=0.5, gt=0)
+    """Shortest time between two updates of the live correlation, in s; updates that take long come less often."""
+    fit_budget_s: float = Field(default=10.0, gt=0)
+    """Time that one live fit of the dynamics may take, in s; it runs beside the correlation, at low priority."""
+    checkpoint_s: float = Field(default=10.0, gt=0)
+    """Time between two checkpoints, in s; after a restart the frames since the last one are read again."""
+    idle_limit_s: float = Field(default=120.0, gt=0)
+    """A run without new frames and without a stop document is closed after so long, in s."""
+    keep_days: float = Field(default=1.0, ge=0)
+    """How long the live record of a run is kept beside its final result, in days."""
+    page_port: int = Field(default=5006, ge=0, le=65535)
+    """Preferred port of the live page; another is taken when it is not free."""
+
+
 class AcquisitionSettings(_Section):
     """What the RunEngine process of a profile needs."""
 
@@ -152,6 +173,7 @@ class Settings(BaseSettings):
     data: DataSettings = DataSettings()
     metadata: MetadataSettings = MetadataSettings()
     analysis: AnalysisSettings = AnalysisSettings()
+    live: LiveSettings = LiveSettings()
     acquisition: AcquisitionSettings = AcquisitionSettings()
 
     @property

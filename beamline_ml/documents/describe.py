@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from beamline_ml.documents.fields import EXPOSURE, FIELDS, FRAME_PERIOD, GEOMETRY_FIELDS, Place
 from beamline_ml.documents.gate import lookup_in, read_field, require_consistent_timing
+from beamline_ml.documents.lookup import plain_container
 from beamline_ml.errors import MetadataMissing, RunAborted, StreamMissing
 from beamline_ml.records import Geometry, RunDescription
 
@@ -100,7 +101,7 @@ def _sample(start: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _detector_frames(run: Any, start: Mapping[str, Any], stop: Mapping[str, Any], name: str) -> _Frames:
-    candidates = [frames for stream in list(run) for frames in _image_keys(run[stream], stream)]
+    candidates = [frames for key, stream in run.items() for frames in _image_keys(stream, key)]
     wanted = _wanted_detector(start)
     chosen = [frames for frames in candidates if wanted in (frames.key, frames.device)] or candidates
     if not chosen:
@@ -125,11 +126,12 @@ def _wanted_detector(start: Mapping[str, Any]) -> str | None:
 
 
 def _image_keys(stream: Any, stream_name: str) -> Iterator[_Frames]:
-    data_keys = stream.metadata.get("data_keys", {})
-    for key, data_key in data_keys.items():
-        if "external" not in data_key or key not in stream:
+    external = {key: told for key, told in stream.metadata.get("data_keys", {}).items() if "external" in told}
+    children = dict(plain_container(stream).items()) if external else {}
+    for key, data_key in external.items():
+        if key not in children:
             continue
-        shape = tuple(int(n) for n in stream[key].shape)
+        shape = tuple(int(n) for n in children[key].shape)
         if len(shape) >= 3 and all(n == 1 for n in shape[1:-2]):
             device = data_key.get("object_name", key)
             yield _Frames(stream_name, key, device, shape, _configuration(stream))

@@ -209,9 +209,13 @@ def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: 
 
 
 def _sample_end(subject: Subject, reader: FrameReader) -> int:
-    """One past the last frame that is searched for bad pixels, as many as memory allows."""
-    most = max(1, min(_FRAMES_FOR_BAD_PIXELS, reader.max_bytes // max(1, reader.frame_bytes)))
-    return min(subject.first + most, subject.last)
+    """One past the last frame that is searched for bad pixels."""
+    return min(subject.first + sample_of_bad_pixels(reader), subject.last)
+
+
+def sample_of_bad_pixels(reader: FrameReader) -> int:
+    """How many frames are searched for bad pixels, as many as memory allows."""
+    return max(1, min(_FRAMES_FOR_BAD_PIXELS, reader.max_bytes // max(1, reader.frame_bytes)))
 
 
 def _require_room(subject: Subject, reader: FrameReader, qmap: QMap) -> None:
@@ -259,15 +263,19 @@ def published_rows(correlated: Correlated) -> tuple[TwoTime, int]:
     The plain normalisation is binned exactly, as if the frames had been added; of any other, whose sums do not add,
     each published entry is the mean of its block.
     """
-    whole = correlated.two_time
-    factor = -(-whole.c2.shape[1] // MOST_ROWS_PUBLISHED)
+    factor = -(-correlated.two_time.c2.shape[1] // MOST_ROWS_PUBLISHED)
+    return published_two_time(correlated.two_time, factor), factor
+
+
+def published_two_time(whole: TwoTime, factor: int) -> TwoTime:
+    """The same with ``factor`` frames per row."""
     if factor == 1:
-        return whole, 1
+        return whole
     if whole.normalization == "plain":
-        return bin_time(whole, factor), factor
+        return bin_time(whole, factor)
     rows = bin_time(replace(whole, normalization="plain"), factor)
     means = np.stack([_block_means(one, factor) for one in whole.c2])
-    return replace(rows, c2=means, normalization=whole.normalization), factor
+    return replace(rows, c2=means, normalization=whole.normalization)
 
 
 def _block_means(c2: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

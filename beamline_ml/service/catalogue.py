@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from tiled.client import from_uri
@@ -33,6 +34,12 @@ class Catalogue:
         self._context = root.context
         self.raw: Container = open_container(root, settings.tiled.raw, RUNS_SPEC)
         self.results: Container = open_container(root, settings.tiled.results)
+        self._root, self._live_path = root, settings.tiled.live
+
+    @cached_property
+    def live(self) -> Container:
+        """What is known of runs that are not over."""
+        return open_container(self._root, self._live_path)
 
     def close(self) -> None:
         """Close the connection."""
@@ -43,6 +50,11 @@ class Catalogue:
         runs = self.raw.search(Key("start.technique") == TECHNIQUE).search(Key("start.time") > since)
         finished = [(run.metadata["start"]["time"], uid) for uid, run in runs.items() if run.metadata.get("stop")]
         return [uid for _, uid in sorted(finished)]
+
+    def open_runs(self, since: float) -> list[str]:
+        """Uids of XPCS runs begun after ``since`` (seconds since the epoch) that have no stop document."""
+        runs = self.raw.search(Key("start.technique") == TECHNIQUE).search(Key("start.time") > since)
+        return [uid for uid, run in runs.items() if not run.metadata.get("stop")]
 
     def is_finished_xpcs(self, uid: str) -> bool:
         """Whether this is an XPCS run with a stop document."""

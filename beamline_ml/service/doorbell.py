@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class Doorbell:
-    """Collects uids of runs whose metadata changed, and can be waited on.
+    """Collects uids of runs that began or whose metadata changed, and can be waited on.
 
     Messages may be lost, doubled or late; whoever listens looks the run up, and looks at the whole catalogue from
     time to time.
@@ -36,6 +36,7 @@ class Doorbell:
         self.close()
         subscription = container.subscribe()
         # Tiled holds callbacks by weak reference only; bound methods of this object live as long as it does.
+        subscription.child_created.add_callback(self.ring)
         subscription.child_metadata_updated.add_callback(self.ring)
         self._subscription = subscription
         self._thread = threading.Thread(target=self._receive, args=(subscription,), name="doorbell", daemon=True)

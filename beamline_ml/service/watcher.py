@@ -22,6 +22,7 @@ from beamline_ml.acquisition.journal import waiting_journals
 from beamline_ml.acquisition.recovery import recover_documents
 from beamline_ml.errors import BeamlineMLError, ServiceError
 from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.service.companion import Companion
 from beamline_ml.service.doorbell import Doorbell
 from beamline_ml.service.executor import Attempt, AutomaticFit, GivenUp
 from beamline_ml.service.reaper import VARIABLE
@@ -59,11 +60,14 @@ class Watcher:
         Where everything is.
     fit
         Executes a fit in this process.
+    companion
+        The process that follows runs while they go on; None where nobody does.
     """
 
-    def __init__(self, settings: Settings, fit: AutomaticFit) -> None:
+    def __init__(self, settings: Settings, fit: AutomaticFit, companion: Companion | None = None) -> None:
         self._settings = settings
         self._fit = fit
+        self._companion = companion
         self._doorbell = Doorbell()
         self._catalogue: Catalogue | None = None
         self._orphans_buried = False
@@ -77,6 +81,8 @@ class Watcher:
         Services that are down are tried again at the next step; everything else that is raised means a defect, and
         ends the process, which is then started again and finds its work in the catalogue.
         """
+        if self._companion is not None:
+            self._companion.keep()
         rung = self._doorbell.wait(TICK_S)
         try:
             catalogue = self._connected()
@@ -206,8 +212,11 @@ def watch(settings: Settings) -> NoReturn:
         When another watcher works with this state directory.
     """
     with only_watcher(StateDir(settings.state_dir)):
+        companion = Companion() if settings.live.follow else None
+        if companion is not None:
+            companion.keep()
         flow = warm_up()
-        Watcher(settings, AutomaticFit(settings.prefect, flow)).run()
+        Watcher(settings, AutomaticFit(settings.prefect, flow), companion).run()
 
 
 def main() -> int:

@@ -1,0 +1,100 @@
+"""C2 of the frames that have landed, equal bit for bit to what the final analysis computes from the same frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.correlation import QMap, TwoTimeAccumulator, bad_pixels
+from beamline_ml.records import BoolArray, FrameBlock, TwoTime
+
+ReadFrames = Callable[[int, int], FrameBlock]
+
+
+class LiveCorrelator:
+    """Adds frames in order and finds bad pixels by the rule of the final analysis.
+
+    The final analysis searches the first ``n_sample`` frames for bad pixels. Here the search is repeated each time
+    that these frames have doubled, and at the end of the run; when it finds other pixels, the frames so far are
+    correlated again.
+
+    Parameters
+    ----------
+    qmap
+        The run's q-map, before bad pixels are taken out.
+    frame_period_s
+        Time from one frame to the next in s.
+    normalization
+        'plain' or 'static'.
+    n_sample
+        How many of the first frames are searched for bad pixels.
+    """
+
+    def __init__(self, qmap: QMap, frame_period_s: float, normalization: str, n_sample: int) -> None:
+        self._qmap = qmap
+        self._frame_period_s = frame_period_s
+        self._normalization = normalization
+        self._n_sample = n_sample
+        self._bad: BoolArray | None = None
+        self._searched = 0
+        self._accumulator: TwoTimeAccumulator | None = None
+        self.n_frames = 0
+        """The cursor: frames taken in."""
+        self.rebuilt = 0
+        """How often other bad pixels were found and everything was correlated again."""
+
+    def add(self, block: FrameBlock, read: ReadFrames) -> None:
+        """Take in the next frames; ``read(first, last)`` gives earlier ones again."""
+        if block.first_index != self.n_frames:
+            raise ValueError(f"The cursor is at frame {self.n_frames}, the block begins at {block.first_index}.")
+        end = self.n_frames + len(block.frames)
+        due = min(max(1, 2 * self._searched), self._n_sample)
+        if self._searched < due <= end:
+            self._search(read, min(end, self._n_sample))
+        assert self._accumulator is not None
+        self._accumulator.add(block.frames, block.first_index)
+        self.n_frames = end
+
+    def settle(self, read: ReadFrames) -> None:
+        """The run is over: search for bad pixels in all that the final analysis searches."""
+        if self._searched < min(self.n_frames, self._n_sample):
+            self._search(read, min(self.n_frames, self._n_sample))
+
+    def _search(self, read: ReadFrames, n: int) -> None:
+        bad = bad_pixels(read(0, n).frames)
+        self._searched = n
+        if self._bad is None or not np.array_equal(bad, self._bad):
+            self.rebuilt += self._bad is not None
+            self._bad = bad
+            self._accumulator = self._fresh(bad)
+            if self.n_frames:
+                self._accumulator.add(read(0, self.n_frames).frames, 0)
+
+    def _fresh(self, bad: BoolArray) -> TwoTimeAccumulator:
+        return TwoTimeAccumulator(self._qmap.without(bad), self._frame_period_s, normalization=self._normalization)
+
+    def two_time(self) -> TwoTime:
+        """C2 of the frames so far."""
+        assert self._accumulator is not None
+        return self._accumulator.result()
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state as named arrays; :meth:`resume` goes on from there."""
+        assert self._accumulator is not None
+        assert self._bad is not None
+        cursor = np.array([self.n_frames, self._searched, self.rebuilt], np.int64)
+        state = {f"sums/{name}": array for name, array in self._accumulator.to_arrays().items()}
+        return {"cursor": cursor, "bad": self._bad, "labels": self._qmap.labels, **state}
+
+    def resume(self, arrays: dict[str, NDArray[Any]]) -> bool:
+        """Take the state of :meth:`to_arrays` over; False when it belongs to another q-map or normalisation."""
+        sums = {name.removeprefix("sums/"): array for name, array in arrays.items() if name.startswith("sums/")}
+        if not np.array_equal(arrays["labels"], self._qmap.labels) or str(sums["normalization"]) != self._normalization:
+            return False
+        self.n_frames, self._searched, self.rebuilt = (int(n) for n in arrays["cursor"])
+        self._bad = arrays["bad"]
+        self._accumulator = TwoTimeAccumulator.from_arrays(sums)
+        return True

@@ -1,0 +1,288 @@
+"""Follow one run from its first frames to its end: read what is announced, correlate, publish, fit, forecast."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+from tiled.client.utils import ClientError
+
+from beamline_ml.correlation import fit_relaxation, g2_from_two_time
+from beamline_ml.documents import beamline_places, describe_run
+from beamline_ml.errors import RunAborted, StreamMissing
+from beamline_ml.frames import FrameReader, open_frames
+from beamline_ml.live.checkpoint import Checkpoint
+from beamline_ml.live.correlator import LiveCorrelator
+from beamline_ml.live.feed import Announced, RunFeed
+from beamline_ml.live.forecaster import Forecaster, Score, scores
+from beamline_ml.live.record import LiveRecord
+from beamline_ml.live.tables import forecast_table, g2_table, relaxation_table
+from beamline_ml.records import G2, RelaxationFits, RunDescription, TwoTime
+from beamline_ml.service.analysis import (
+    MOST_ROWS_PUBLISHED,
+    Subject,
+    choose_qmap,
+    published_two_time,
+    sample_of_bad_pixels,
+)
+from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.settings import Settings
+
+FEWEST_FRAMES = 16
+TICK_S = 0.1
+FIRST_FRAMES_POLL_S = 0.2
+TABLES_EVERY_S = 2.0
+_SHARE = 0.5
+"""Most of its time that correlating and publishing may spend on updates, so that reading frames never waits long."""
+_PASSING = (httpx.HTTPError, ClientError, ConnectionError)
+
+_log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Everything that is held for one run while it goes on.
+
+    Parameters
+    ----------
+    settings, catalogue
+        Where everything is.
+    uid
+        The run.
+    """
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, uid: str) -> None:
+        self.uid = uid
+        self._settings = settings
+        self._catalogue = catalogue
+        self._checkpoint = Checkpoint(settings.state_dir / "live", uid)
+        self._forecaster = Forecaster(settings.live.fit_budget_s)
+        self._feed: RunFeed | None = None
+        self._reader: FrameReader | None = None
+        self._correlator: LiveCorrelator
+        self._record: LiveRecord | None = None
+        self._run: RunDescription
+        self._row_frames = 1
+        self._known_bad = 0
+        self._rows: TwoTime | None = None
+        self._updated_at = self._tables_at = self._saved_at = -math.inf
+        self._took_s = 0.0
+        self._announced_at: list[tuple[int, float]] = []
+        self.lags_s: list[float] = []
+        """For each update, time from the announcement of its newest frame to its C2 in tiled."""
+        self.missed_updates = 0
+        """Updates that tiled did not take; their rows went with the next one."""
+
+    def begin(self) -> bool:
+        """Look the run up; False while it has announced too few frames to know anything."""
+        try:
+            run = self._catalogue.raw[self.uid]
+            description = describe_run(run, beamline_places(self._settings.metadata), fewest_frames=FEWEST_FRAMES)
+        except (StreamMissing, RunAborted, KeyError):
+            return False
+        if description.n_frames < FEWEST_FRAMES:
+            return False
+        self._run = description
+        data = self._settings.data
+        self._reader = open_frames(
+            run,
+            description,
+            allowed_roots=self._settings.allowed_roots,
+            max_gib=data.max_gib,
+            missing_file_wait_s=data.missing_file_wait_s,
+        )
+        self._prepare(Subject(run, description, 0, description.n_frames))
+        self._feed = RunFeed(self._catalogue.raw, self.uid, description.stream, description.detector)
+        return True
+
+    def _begun(self) -> bool:
+        """Wait for the first frames; False when the run ends without, or does not go on."""
+        waited_since = time.monotonic()
+        while not self.begin():
+            metadata = self._catalogue.raw[self.uid].metadata
+            if metadata.get("stop") or time.monotonic() - waited_since > self._settings.live.idle_limit_s:
+                return self.begin()
+            time.sleep(FIRST_FRAMES_POLL_S)
+        return True
+
+    def _prepare(self, subject: Subject) -> None:
+        analysis = self._settings.analysis
+        assert self._reader is not None
+        qmap = choose_qmap(subject, analysis)
+        n_sample = sample_of_bad_pixels(self._reader)
+        self._correlator = LiveCorrelator(qmap, self._run.frame_period_s, analysis.normalization, n_sample)
+        self._row_frames = max(1, math.ceil(planned_frames(self._run) / MOST_ROWS_PUBLISHED))
+        arrays = self._checkpoint.load()
+        if arrays is not None and self._correlator.resume(arrays):
+            _log.info("run %s goes on at frame %d", self.uid[:8], self._correlator.n_frames)
+
+    def follow(self) -> str:
+        """Follow the run until it is over, and say how it ended: 'stopped', 'idle', or 'empty' without frames."""
+        if not self._begun():
+            return "empty"
+        assert self._feed is not None
+        grown_at = time.monotonic()
+        while True:
+            announced = self._feed.wait(TICK_S)
+            if self._take(announced.n_frames):
+                grown_at = time.monotonic()
+            if announced.stopped and self._correlator.n_frames >= announced.n_frames:
+                self._finish()
+                return "stopped"
+            if time.monotonic() - grown_at > self._settings.live.idle_limit_s:
+                self._finish()
+                return "idle"
+            self._update(announced)
+
+    def _take(self, n_frames: int) -> bool:
+        """Read and correlate the frames up to ``n_frames``; whether there were any."""
+        correlator = self._correlator
+        if n_frames <= correlator.n_frames:
+            return False
+        assert self._reader is not None
+        self._announced_at.append((n_frames, time.time()))
+        self._reader.grow(n_frames)
+        for block in self._reader.blocks(first=correlator.n_frames, last=n_frames):
+            correlator.add(block, self._reader.read)
+        return True
+
+    def _update(self, announced: Announced) -> None:
+        """Publish, when it is time to; the longer an update takes, the less often it is made."""
+        now = time.monotonic()
+        pause_s = max(self._settings.live.update_s, self._took_s / _SHARE)
+        if self._correlator.n_frames >= 2 and self._announced_at and now - self._updated_at >= pause_s:
+            self._publish()
+            self._took_s = time.monotonic() - now
+            self._updated_at = now
+        if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * self._took_s):
+            self._publish_tables(announced)
+            self._tables_at = time.monotonic()
+        if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
+            self._checkpoint.save(self._correlator.to_arrays())
+            self._saved_at = time.monotonic()
+
+    def _publish(self) -> None:
+        rows = self._binned()
+        if rows.c2.shape[1] < 2:
+            return
+        with self._tolerating_absence():
+            record = self._opened_record()
+            anew = self._correlator.rebuilt != self._known_bad
+            record.publish_rows(rows, anew=anew)
+            self._known_bad = self._correlator.rebuilt
+            self._note_lag()
+        self._rows = rows
+
+    def _binned(self) -> TwoTime:
+        """C2 so far, in the rows that the final result publishes."""
+        whole = self._correlator.two_time()
+        return published_two_time(whole, self._row_frames)
+
+    def _note_lag(self) -> None:
+        n_frames, now = self._correlator.n_frames, time.time()
+        done = [at for n, at in self._announced_at if n <= n_frames]
+        self.lags_s += [now - at for at in done]
+        self._announced_at = [(n, at) for n, at in self._announced_at if n > n_frames]
+
+    def _publish_tables(self, announced: Announced) -> None:
+        assert self._rows is not None
+        g2, fits = relaxation_so_far(self._rows)
+        with self._tolerating_absence():
+            record = self._opened_record()
+            record.put_table(g2_table(g2, fits))
+            record.put_table(relaxation_table(fits))
+            self._forecast(self._rows, fits, record)
+            record.tell(health=self.health(announced))
+
+    def _forecast(self, rows: TwoTime, fits: RelaxationFits, record: LiveRecord) -> None:
+        if self._settings.analysis.model == "none":
+            return
+        answer = self._forecaster.collect()
+        if answer is not None and answer.forecast is not None:
+            record.add_forecast(answer.forecast, len(self._forecaster.forecasts))
+        density = self._run.sample.get("number_density_per_um2")
+        begin_s = float(rows.age_s[0])
+        end_s = max(planned_frames(self._run) * self._run.frame_period_s, float(rows.age_s[-1]))
+        until_s = begin_s + self._settings.analysis.forecast_factor * (end_s - begin_s)
+        self._forecaster.consider(rows, fits, None if density is None else float(density), until_s)
+        if self._forecaster.forecasts:
+            record.put_table(forecast_table(self.scores()))
+
+    def scores(self) -> list[Score]:
+        """What became of each forecast."""
+        return [] if self._rows is None else scores(self._forecaster.forecasts, self._rows)
+
+    def health(self, announced: Announced) -> dict[str, Any]:
+        """How well the run is being followed."""
+        assert self._feed is not None
+        return {
+            "frames_announced": announced.n_frames,
+            "frames_correlated": self._correlator.n_frames,
+            "frames_planned": planned_frames(self._run),
+            "frames_read_by": None if self._reader is None else self._reader.source,
+            "lag_s": round(float(np.median(self.lags_s[-20:])), 3) if self.lags_s else None,
+            "missed_updates": self.missed_updates,
+            "skipped_fits": self._forecaster.skipped,
+            "forecasts": len(self._forecaster.forecasts),
+            "forecast_refused": self._forecaster.refusal,
+            "correlated_again": self._correlator.rebuilt,
+            "catalogue_misses": self._feed.misses,
+        }
+
+    def _finish(self) -> None:
+        """Everything of the run is in: publish the last state, as the final analysis will see it."""
+        assert self._reader is not None
+        self._correlator.settle(self._reader.read)
+        self._publish()
+        if self._rows is not None:
+            self._publish_tables(Announced(self._correlator.n_frames, True))
+        if self._correlator.n_frames:
+            self._checkpoint.save(self._correlator.to_arrays())
+
+    def _opened_record(self) -> LiveRecord:
+        if self._record is None:
+            self._record = LiveRecord(self._catalogue.live, self._run, self._row_frames)
+        return self._record
+
+    def tell(self, status: str, **news: Any) -> None:
+        """Say in tiled what became of the run."""
+        with self._tolerating_absence():
+            self._opened_record().tell(status, **news)
+
+    @contextmanager
+    def _tolerating_absence(self) -> Iterator[None]:
+        """While tiled is away nothing is published; the next update brings everything that is missing."""
+        try:
+            yield
+        except _PASSING as error:
+            self.missed_updates += 1
+            _log.warning("run %s: an update was not taken: %r", self.uid[:8], error)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._forecaster.close()
+        for part in (self._feed, self._reader):
+            if part is not None:
+                part.close()
+
+    def forget(self) -> None:
+        """The final result is there: the checkpoint has served."""
+        self._checkpoint.remove()
+
+
+def planned_frames(run: RunDescription) -> int:
+    """How many frames the plan announced; what has come, where it announced nothing."""
+    xpcs = run.metadata.get("xpcs")
+    planned = xpcs.get("n_frames") if isinstance(xpcs, dict) else None
+    return max(run.n_frames, int(planned)) if isinstance(planned, int) and planned > 0 else run.n_frames
+
+
+def relaxation_so_far(rows: TwoTime) -> tuple[G2, RelaxationFits]:
+    """g2 and its fits."""
+    g2 = g2_from_two_time(rows)
+    return g2, fit_relaxation(g2, rows)

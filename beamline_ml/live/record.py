@@ -1,0 +1,168 @@
+"""What is known of a run that is not over, as it stands under ``live/`` in tiled; it grows with the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tiled.client.utils import ClientError
+
+from beamline_ml.records import Forecast, RunDescription, TwoTime
+from beamline_ml.results.content import ResultArray, ResultTable
+from beamline_ml.results.identity import json_safe, result_key
+
+SPEC = "XPCSLive"
+_CONFLICT = 409
+
+
+def record_key(run: RunDescription) -> str:
+    """Key below ``live/``; that of the final result below ``results/`` begins with it."""
+    return result_key(run.scan_id, run.sample_name, run.uid)
+
+
+class LiveRecord:
+    """The live container of one run.
+
+    Parameters
+    ----------
+    container
+        tiled's client of ``live/``.
+    run
+        What the run says about itself.
+    time_binning
+        Frames per row of C2; chosen for the whole run, so that rows never change.
+    """
+
+    def __init__(self, container: Any, run: RunDescription, time_binning: int) -> None:
+        self._container = container
+        self._run = run
+        self._time_binning = time_binning
+        self._node = self._opened()
+        self._children: dict[str, Any] = {}
+        self._published = 0
+
+    @property
+    def key(self) -> str:
+        """Key below ``live/``."""
+        return str(self._node.item["id"])
+
+    def _opened(self) -> Any:
+        """The run's container: a new one, or the one that an earlier follower began."""
+        metadata = {
+            "scan_uid": self._run.uid,
+            "scan_id": self._run.scan_id,
+            "sample": dict(self._run.sample),
+            "technique": "xpcs",
+            "run_time": self._run.started_at,
+            "frame_period_s": self._run.frame_period_s,
+            "time_binning": self._time_binning,
+            "experiment": asdict(self._run.geometry),
+            "status": "live",
+            "result_key": None,
+            "health": {},
+        }
+        try:
+            return self._container.create_container(
+                key=record_key(self._run), metadata=json_safe(metadata), specs=[SPEC]
+            )
+        except ClientError as error:
+            if error.response.status_code != _CONFLICT:
+                raise
+            node = self._container[record_key(self._run)]
+            node.update_metadata(json_safe(metadata), drop_revision=True)
+            return node
+
+    def publish_rows(self, rows: TwoTime, *, anew: bool) -> None:
+        """Add the rows of C2 that are new, and those of the mean intensity.
+
+        Parameters
+        ----------
+        rows
+            C2 of the run so far, binned as it is published.
+        anew
+            Write everything, because other pixels are used than before.
+        """
+        n = rows.c2.shape[1]
+        # Of floating-point frames the last diagonal element follows its neighbours, so it changes once.
+        first = 0 if anew else max(0, self._published - 1)
+        if n <= self._published and not anew:
+            return
+        intensity = (rows.frame_sum / rows.n_pixels[:, None] / self._time_binning).astype(np.float32)
+        if "c2" not in self._children and not self._found("c2", "intensity", "age_s"):
+            self._create_rows(rows, intensity)
+        else:
+            # Rows with all columns before them first; the mirror image second.
+            self._patch("c2", rows.c2[:, first:, :], (0, first, 0))
+            if first:
+                self._patch("c2", rows.c2[:, :first, first:], (0, 0, first))
+            self._patch("intensity", intensity[:, first:], (0, first))
+            self._patch("age_s", rows.age_s[first:], (first,))
+        self._published = n
+
+    def _found(self, *names: str) -> bool:
+        """Whether an earlier follower has made these children; they are then used."""
+        if any(name not in self._node for name in names):
+            return False
+        self._children |= {name: self._node[name] for name in names}
+        return True
+
+    def _create_rows(self, rows: TwoTime, intensity: NDArray[np.float32]) -> None:
+        every = f", averaged over {self._time_binning} frames" if self._time_binning > 1 else ""
+        for array in (
+            ResultArray("q_inv_angstrom", rows.q_inv_angstrom, ("q",), "1/angstrom", "mean momentum transfer"),
+            ResultArray("age_s", rows.age_s, ("t1",), "s", "time of each row of c2 since the start of the run"),
+            ResultArray("intensity", intensity, ("q", "t1"), "counts", "mean counts per pixel"),
+            ResultArray("c2", rows.c2, ("q", "t1", "t2"), "1", f"two-time correlation so far{every}"),
+        ):
+            self.put_array(array)
+
+    def put_array(self, array: ResultArray, key: str | None = None) -> None:
+        """Write an array, in place of one of the same name."""
+        name = key or array.name
+        if name in self._node:
+            self._node[name].delete(recursive=True, external_only=False)
+        metadata = {"units": array.units, "description": array.description}
+        data = np.ascontiguousarray(array.data)
+        self._children[name] = self._node.write_array(data, key=name, dims=list(array.dims), metadata=metadata)
+
+    def put_table(self, table: ResultTable) -> None:
+        """Write a table, in place of one of the same name."""
+        import pandas as pd
+
+        columns = pd.DataFrame({name: list(values) for name, values in table.columns.items()})
+        if table.name not in self._children and not self._found(table.name):
+            self._children[table.name] = self._node.write_table(
+                columns, key=table.name, metadata={"description": table.description}
+            )
+        else:
+            self._children[table.name].write(columns)
+
+    def add_forecast(self, forecast: Forecast, number: int) -> None:
+        """Keep a forecast beside the earlier ones, as ``forecast_<number>``."""
+        said = f"forecast by {forecast.method} from {forecast.observed_until_s:g} s of the run"
+        band = np.stack([forecast.c2, forecast.lower, forecast.upper]).astype(np.float32)
+        dims = ("value_lower_upper", "q_forecast", "time_1", "time_2")
+        self.put_array(ResultArray(f"forecast_{number}", band, dims, "1", f"C2 with 95 % band, {said}"))
+        self.put_array(ResultArray(f"forecast_{number}_times_s", forecast.times_s, ("time",), "s", "age of each row"))
+
+    def tell(self, status: str | None = None, **news: Any) -> None:
+        """Update status and other metadata."""
+        told = {**news, **({} if status is None else {"status": status})}
+        self._node.update_metadata(json_safe({**told, "updated_at": time.time()}), drop_revision=True)
+
+    def drop(self) -> None:
+        """Remove the record."""
+        self._node.delete(recursive=True, external_only=False)
+
+    def _patch(self, name: str, part: NDArray[Any], offset: tuple[int, ...]) -> None:
+        child = self._children[name]
+        child.patch(np.ascontiguousarray(part, child.dtype), offset=offset, extend=True)
+
+
+def is_old(metadata: Mapping[str, Any], keep_s: float, now: float) -> bool:
+    """Whether a record has been superseded, or was left alone, for longer than ``keep_s`` seconds."""
+    return now - float(metadata.get("updated_at") or metadata.get("run_time") or now) > keep_s
