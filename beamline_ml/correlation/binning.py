@@ -64,7 +64,7 @@ def _normalised(
     c2 = np.empty(numerator.shape, np.float32)
     for k in range(numerator.shape[0]):
         shot = None if numerator.dtype.kind == "f" else frame_sum[k]
-        c2[k] = plain_c2(numerator[k], frame_sum[k], int(n_pixels[k]), shot)
+        plain_c2(numerator[k], frame_sum[k], int(n_pixels[k]), shot, c2[k])
     c2[:, ~present, :] = np.nan
     c2[:, :, ~present] = np.nan
     return c2

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.correlation.bit_kernels import count_multiple, extra_pairs, pack_rows, popcount_pairs, transpose_bits
+from beamline_ml.correlation.bit_kernels import extra_pairs, pack_rows, popcount_pairs, transpose_bits
 from beamline_ml.correlation.events import EventGram, PixelEvents
 from beamline_ml.records import IntArray
 
 WORD = 64
+WORDS = 8
+"""Each group of pixels takes a whole number of these, for vectors of that many words."""
+SPARE = 16
 
 
 class BitGram:
@@ -25,11 +28,11 @@ class BitGram:
 
     def __init__(self, edges: IntArray) -> None:
         self._edges = edges
-        words = -(-np.diff(edges) // WORD)
+        words = -(-np.diff(edges) // (WORD * WORDS)) * WORDS
         self._word_edges: IntArray = np.concatenate([[0], np.cumsum(words)])
         n_words = int(self._word_edges[-1])
         self._bits = np.zeros((0, n_words), np.uint64)
-        self._columns = np.zeros((0, n_words * WORD), np.uint64)
+        self._columns = np.zeros((n_words * WORD, 0), np.uint64)
         self._first = np.zeros((0, edges.size), np.int64)
         self._extra_place = np.zeros(0, np.int32)
         self._extra_count = np.zeros(0, np.int64)
@@ -39,12 +42,22 @@ class BitGram:
     def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in ``PairKernel``."""
         extra = self._pack(rows, lo, hi)
+        room = self._room(lo, hi, n)
         for k, (first, last) in enumerate(pairwise(self._word_edges)):
             popcount_pairs(gram[k], self._bits, lo, hi, n, first, last)
             if self._n_extra:
                 lists = (self._first[:, k], self._first[:, k + 1], self._extra_place, self._extra_count)
-                extra_pairs(gram[k], self._columns, *lists, lo, hi, n)
+                extra_pairs(gram[k], self._columns, *lists, lo, hi, n, *room)
         self._events.add_events(gram, extra)
+
+    def _room(self, lo: int, hi: int, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Sums of ``extra_pairs``: 32 bits where those of all photons would fit."""
+        few = int(self._extra_count[: self._n_extra].sum()) < 2**31
+        n_new = -(-hi // WORD) * WORD - lo // WORD * WORD
+        dtype = np.int32 if few else np.int64
+        # A few columns more, so that rows do not lie a power of two apart and evict each other from the cache.
+        n_every = -(-n // WORD) * WORD
+        return np.empty((hi - lo, n_every + SPARE), dtype), np.empty((n, n_new + SPARE), dtype)
 
     def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
         """Know rows lo..hi, whose pairs are summed already."""
@@ -54,30 +67,25 @@ class BitGram:
         """Bits, columns and lists of rows lo..hi; returns what their counts exceed 1 by."""
         if rows.shape[0] > self._bits.shape[0]:
             self._bits = _grown(self._bits, -(-rows.shape[0] // WORD) * WORD)
-            self._columns = _grown(self._columns, self._bits.shape[0] // WORD)
+            wider = np.zeros((self._columns.shape[0], self._bits.shape[0] // WORD), np.uint64)
+            wider[:, : self._columns.shape[1]] = self._columns
+            self._columns = wider
             self._first = _grown(self._first, rows.shape[0])
-        needed = self._n_extra + count_multiple(rows[lo:hi])
-        if needed > self._extra_place.size:
-            size = max(needed, 2 * self._extra_place.size)
+        done = lo
+        while True:
+            lists = (self._first[done:hi], self._extra_place, self._extra_count)
+            n, self._n_extra = pack_rows(
+                rows[done:hi], self._edges, self._word_edges, self._bits[done:hi], *lists, self._n_extra
+            )
+            done += n
+            if done == hi:
+                break
+            size = max(2 * self._extra_place.size, self._n_extra + rows.shape[1])
             self._extra_place = _grown(self._extra_place, size)
             self._extra_count = _grown(self._extra_count, size)
-        lists = (self._first[lo:hi], self._extra_place, self._extra_count)
-        pack_rows(
-            rows[lo:hi], lanes_of(rows[lo:hi]), self._edges, self._word_edges, self._bits[lo:hi], *lists, self._n_extra
-        )
-        self._n_extra = needed
         transpose_bits(self._bits, self._columns, lo // WORD, -(-hi // WORD))
-        n_places = self._columns.shape[1]
+        n_places = self._columns.shape[0]
         return PixelEvents.of_lists(self._first[lo:hi], self._extra_place, self._extra_count, n_places, lo)
-
-
-def lanes_of(rows: NDArray[Any]) -> NDArray[np.uint64]:
-    """Eight pixels a word of byte rows, one word more than needed; nothing for wider counts."""
-    if rows.dtype != np.uint8:
-        return np.zeros((rows.shape[0], 0), np.uint64)
-    padded = np.zeros((rows.shape[0], rows.shape[1] // 8 * 8 + 16), np.uint8)
-    padded[:, : rows.shape[1]] = rows
-    return padded.view(np.uint64)
 
 
 def _grown(array: NDArray[Any], n: int) -> NDArray[Any]:

@@ -13,30 +13,32 @@ from numpy.typing import NDArray
 from beamline_ml.correlation.bits import BitGram
 from beamline_ml.correlation.events import EventGram
 from beamline_ml.correlation.gram import MatrixGram, PairKernel
+from beamline_ml.correlation.gram_int8 import INT8_MAX, Int8Gram
 from beamline_ml.records import IntArray
 
 KERNELS: dict[str, Callable[[IntArray], PairKernel]] = {
     "float": MatrixGram,
-    "int8": lambda edges: MatrixGram(edges, use_int8=True),
+    "int8": Int8Gram,
     "bits": BitGram,
     "events": EventGram,
 }
-INT8_MAX = 2**14 - 1
-EXTRA_PAIR_S = 6e-10
+EXTRA_PAIR_S = 1.5e-10
 """Time to look up one pixel with several photons in another frame."""
-SAMPLE = (256, 4096)
-SMALL_SAMPLE = (64, 1024)
-"""For int8, which is very slow where the processor does not know it."""
+SAMPLE = (512, 8192)
+FIRST_SAMPLE = (64, 1024)
+"""Enough to see that the processor does not know int8 products, which then are very slow."""
+SLOW = 2e9
 SPARSE = 0.05
+N_SAMPLED_ROWS = 16
 
 
 def choose_kernel(rows: NDArray[Any], max_count: int) -> str:
     """Name of the kernel with the least expected time for pairs of frames like these (n, n_pixels)."""
     rates = kernel_rates()
-    sample = rows[:: max(1, rows.shape[0] // 32)]
+    sample = rows[:: max(1, rows.shape[0] // N_SAMPLED_ROWS)]
     n_pixels = sample.shape[1]
     occupied, several = float((sample > 0).mean()), float((sample > 1).mean())
-    digits = 1 if max_count < 128 else 4
+    digits = 1 if max_count < 256 else 4
     time_s = {
         "float": n_pixels / rates["float"],
         "bits": n_pixels / rates["bits"] + 2 * several * n_pixels * EXTRA_PAIR_S,
@@ -55,17 +57,24 @@ def kernel_rates() -> dict[str, float]:
     The int8 product is not part of torch's public interface and some processors saturate in it: it counts only after
     its sums equal those of 64-bit integers.
     """
-    rng = np.random.default_rng(0)
     rates = {}
     for name in KERNELS:
-        shape = SMALL_SAMPLE if name == "int8" else SAMPLE
-        sparse = name in ("bits", "events")
-        rows = ((rng.random(shape) < SPARSE) if sparse else rng.integers(100, 128, shape)).astype(np.uint8)
-        n_products = shape[0] * (shape[0] + 1) / 2 * shape[1] * (SPARSE**2 if name == "events" else 1.0)
-        took = _time(name, rows)
-        if took is not None:
-            rates[name] = n_products / took
+        rate = _rate(name, FIRST_SAMPLE)
+        if rate is not None and (name != "int8" or rate > SLOW):
+            rate = _rate(name, SAMPLE)
+        if rate is not None:
+            rates[name] = rate
     return rates
+
+
+def _rate(name: str, shape: tuple[int, int]) -> float | None:
+    """Products a second, or None where the sums are wrong or the machine cannot."""
+    rng = np.random.default_rng(0)
+    sparse = name in ("bits", "events")
+    rows = ((rng.random(shape) < SPARSE) if sparse else rng.integers(0, 256, shape)).astype(np.uint8)
+    took = _time(name, rows)
+    n_products = shape[0] * (shape[0] + 1) / 2 * shape[1] * (SPARSE**2 if name == "events" else 1.0)
+    return None if took is None else n_products / took
 
 
 def _time(name: str, rows: NDArray[Any]) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.correlation.qmap import QMap
+from beamline_ml.correlation.vectors import COPY, copy_piece
 from beamline_ml.records import IntArray
 
 
@@ -25,6 +26,10 @@ class PixelOrder:
     """(n_groups,) 0-based dynamic bin of each static group."""
     dynamic_edges: IntArray
     """(n_q + 1,) regrouped index at which each dynamic bin starts."""
+    pieces: IntArray
+    """(n_pieces, 3) regrouped index, detector index and length of neighbours that stay together, 16 at most."""
+    n_whole: int
+    """Pieces that come first and may be copied 16 at a time: what is copied too much is overwritten later."""
 
     @classmethod
     def of(cls, qmap: QMap) -> PixelOrder:
@@ -35,11 +40,14 @@ class PixelOrder:
         groups = np.flatnonzero(np.diff(static[source])) + 1
         edges = np.concatenate([[0], groups, [source.size]])
         dynamic = labels[source]
+        pieces, n_whole = _pieces(source.astype(np.int64), labels.size)
         return cls(
             source=source,
             static_edges=edges,
             static_owner=dynamic[edges[:-1]] - 1,
             dynamic_edges=np.searchsorted(dynamic, np.arange(1, qmap.n_q + 2)),
+            pieces=pieces,
+            n_whole=n_whole,
         )
 
     def gather(self, frames: NDArray[Any], rows: NDArray[Any]) -> int:
@@ -55,15 +63,33 @@ class PixelOrder:
             _gather_plain(flat, self.source, rows)
             return 0
         if flat.dtype == rows.dtype == np.uint8:
-            _gather_plain(flat, self.source, rows)
+            _gather_bytes(flat, self.pieces, self.n_whole, rows)
             return int(np.iinfo(np.uint8).max)
         return int(_gather_integers(flat, self.source, rows))
 
     def group_sums(self, rows: NDArray[Any]) -> NDArray[Any]:
         """(n, n_groups) sums over each static group of (n, n_used) rows: int64, or float64 in a fixed order."""
+        return self.sums_and_largest(rows)[0]
+
+    def sums_and_largest(self, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What :meth:`group_sums` gives, and the (n,) largest value of each row, no less than 0."""
         sums = np.empty((rows.shape[0], self.static_owner.size), np.float64 if rows.dtype.kind == "f" else np.int64)
-        _group_sums(rows, self.static_edges, sums)
-        return sums
+        largest = np.zeros(rows.shape[0], rows.dtype)
+        _group_sums(rows, self.static_edges, sums, largest)
+        return sums, largest
+
+
+def _pieces(source: IntArray, n_detector: int) -> tuple[IntArray, int]:
+    """Stretches of neighbours cut into pieces of 16; those that end a row or a frame come last."""
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(source) != 1) + 1])
+    lengths = np.diff(np.append(starts, source.size))
+    n_pieces = -(-lengths // COPY)
+    place = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+    target = np.repeat(starts, n_pieces) + COPY * place
+    length = np.minimum(COPY, np.repeat(lengths, n_pieces) - COPY * place)
+    whole = (target + COPY <= source.size) & (source[target] + COPY <= n_detector)
+    order = np.argsort(~whole, kind="stable")
+    return np.stack([target, source[target], length], axis=1)[order], int(whole.sum())
 
 
 # Unsigned indices spare numba its check for negative ones, which would double the time.
@@ -88,10 +114,25 @@ def _gather_plain(flat: Any, source: Any, rows: Any) -> None:
 
 
 @numba.njit(cache=True)
-def _group_sums(rows: Any, edges: Any, sums: Any) -> None:
+def _gather_bytes(flat: Any, pieces: Any, n_whole: Any, rows: Any) -> None:
+    for i in range(flat.shape[0]):
+        frame, row = flat[i], rows[i]
+        for k in range(n_whole):
+            copy_piece(row, pieces[k, 0], frame, pieces[k, 1])
+        for k in range(n_whole, pieces.shape[0]):
+            for j in range(pieces[k, 2]):
+                row[pieces[k, 0] + j] = frame[pieces[k, 1] + j]
+
+
+@numba.njit(cache=True)
+def _group_sums(rows: Any, edges: Any, sums: Any, largest: Any) -> None:
     for i in range(rows.shape[0]):
         for k in range(edges.size - 1):
             total = sums[i, k] * 0
+            highest = largest[i]
             for value in rows[i, edges[k] : edges[k + 1]]:
                 total += value
+            for value in rows[i, edges[k] : edges[k + 1]]:
+                highest = max(highest, value)
             sums[i, k] = total
+            largest[i] = highest

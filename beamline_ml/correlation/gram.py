@@ -15,8 +15,6 @@ from beamline_ml.records import Float64Array, IntArray
 
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
-DIGIT = 128
-INT8_PIXELS = 2**31 // DIGIT**2 - 1
 MIN_PIXELS = 64
 STRIP = 128
 
@@ -32,30 +30,27 @@ class PairKernel(Protocol):
 
 
 class MatrixGram:
-    """Products of whole frames as matrices, in the number format in which they are exact and quick.
+    """Products of whole frames as matrices, in the floating-point format in which they are exact.
 
     Parameters
     ----------
     edges
         (n_groups + 1,) pixel index at which each group starts.
-    use_int8
-        Multiply 7-bit digits as int8 (fast where the processor has the instructions), else floating point.
     """
 
-    def __init__(self, edges: IntArray, use_int8: bool = False) -> None:
+    def __init__(self, edges: IntArray) -> None:
         self._edges = edges
-        self._product = gram_int8 if use_int8 else gram_exact
 
     def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in :class:`PairKernel`."""
         for k, (first, last) in enumerate(pairwise(self._edges)):
             mine = rows[:n, first:last]
-            if self._product is gram_exact and _largest_energy(mine[:hi]) <= FLOAT32_EXACT:
+            if _largest_energy(mine[:hi]) <= FLOAT32_EXACT:
                 _add_float32(gram[k], mine, lo, hi)
             else:
-                gram[k, lo:hi, :hi] = self._product(mine[lo:hi], mine[:hi])
+                gram[k, lo:hi, :hi] = gram_exact(mine[lo:hi], mine[:hi])
             if hi < n:
-                gram[k, hi:n, lo:hi] = self._product(mine[hi:n], mine[lo:hi])
+                gram[k, hi:n, lo:hi] = gram_exact(mine[hi:n], mine[lo:hi])
 
     def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
         """Nothing to know: rows are read where they are."""
@@ -84,17 +79,6 @@ def gram_exact(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
         half = n_pixels // 2
         return gram_exact(a[:, :half], b[:, :half]) + gram_exact(a[:, half:], b[:, half:])
     return _product(a, b, torch.float64)
-
-
-def gram_int8(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
-    """(n_a, n_b) int64 sums over pixels of a * b, exact, through int8 products of base-128 digits (counts < 2^14)."""
-    total = np.zeros((a.shape[0], b.shape[0]), np.int64)
-    for lo in range(0, a.shape[1], INT8_PIXELS):
-        digits_a, digits_b = _digits(a[:, lo : lo + INT8_PIXELS]), _digits(b[:, lo : lo + INT8_PIXELS])
-        for i, one in enumerate(digits_a):
-            for j, other in enumerate(digits_b):
-                total += torch._int_mm(one, other.T).numpy().astype(np.int64) * DIGIT ** (i + j)
-    return total
 
 
 def gram_float(a: Float64Array, b: Float64Array) -> Float64Array:
@@ -128,12 +112,6 @@ def _tensor(rows: NDArray[Any]) -> torch.Tensor:
     # torch converts few unsigned types; wider counts go through a signed type that holds them.
     narrow = rows if rows.dtype == np.uint8 else rows.astype(np.int64)
     return torch.from_numpy(narrow)
-
-
-def _digits(rows: NDArray[Any]) -> list[torch.Tensor]:
-    if int(rows.max(initial=0)) < DIGIT:
-        return [torch.from_numpy(rows.view(np.int8) if rows.dtype == np.uint8 else rows.astype(np.int8))]
-    return [torch.from_numpy((rows % DIGIT).astype(np.int8)), torch.from_numpy((rows // DIGIT).astype(np.int8))]
 
 
 def _largest_energy(rows: NDArray[Any]) -> int:

@@ -94,7 +94,7 @@ class LongTwoTimeAccumulator:
         if n == 0 or not self._arrived.any():
             raise CorrelationError("No whole row has arrived.", "Add frames before asking for a result.")
         present: BoolArray = np.any(self._arrived[: n * self.factor].reshape(n, self.factor), axis=1)
-        sums = integer_sums(self, self._gram, self.order.dynamic_edges, n)
+        sums = integer_sums(self, self._gram.copy(), self.order.dynamic_edges, n)
         period = self.frame_period_s * self.factor
         age_s = (np.arange(n * self.factor) * self.frame_period_s).reshape(n, self.factor).mean(axis=1)
         return read_out(self, sums, "plain", period, present, age_s)

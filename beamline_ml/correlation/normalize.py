@@ -12,9 +12,13 @@ from beamline_ml.records import BoolArray, Float32Array, Float64Array, IntArray
 
 
 def plain_c2(
-    numerator: NDArray[Any], frame_sum: NDArray[Any], n_pixels: int, shot: NDArray[Any] | None
-) -> Float32Array:
-    """P sum_p x_p(t1) x_p(t2) / (S(t1) S(t2)) of one bin; NaN where a frame has no intensity.
+    numerator: NDArray[Any],
+    frame_sum: NDArray[Any],
+    n_pixels: int,
+    shot: NDArray[Any] | None,
+    c2: Float32Array,
+) -> None:
+    """Fill ``c2`` (n, n) with P sum_p x_p(t1) x_p(t2) / (S(t1) S(t2)) of one bin; NaN where a frame has no intensity.
 
     Parameters
     ----------
@@ -31,13 +35,17 @@ def plain_c2(
         diagonal = neighbour_diagonal(n_pixels * np.diagonal(numerator, 1) * weight[1:] * weight[:-1], np.isnan(weight))
     else:
         diagonal = n_pixels * (np.diagonal(numerator) - shot) / total**2
-    return normalised(numerator, weight, float(n_pixels), diagonal)
+    normalised(numerator, weight, float(n_pixels), diagonal, c2)
 
 
 def static_c2(
-    numerators: NDArray[Any], frame_sums: NDArray[Any], n_pixels: IntArray, shot: NDArray[Any] | None
-) -> Float32Array:
-    """C2 of one dynamic bin after dividing each pixel by its static bin's mean in that frame.
+    numerators: NDArray[Any],
+    frame_sums: NDArray[Any],
+    n_pixels: IntArray,
+    shot: NDArray[Any] | None,
+    c2: Float32Array,
+) -> None:
+    """Fill ``c2`` (n, n) with C2 of one dynamic bin after dividing each pixel by its static bin's mean in that frame.
 
     The mean of a static bin without counts is taken as 1, so the bin contributes nothing to that frame (the
     convention of the ``sqmap`` smoothing in AdvancedPhotonSource/boost_corr).
@@ -56,7 +64,7 @@ def static_c2(
     for one, w in zip(numerators, weight, strict=True):
         smoothed += one * w[:, None] * w[None, :]
     smoothed_shot = None if shot is None else (shot * weight**2).sum(axis=0)
-    return plain_c2(smoothed, (weight * frame_sums).sum(axis=0), int(n_pixels.sum()), smoothed_shot)
+    plain_c2(smoothed, (weight * frame_sums).sum(axis=0), int(n_pixels.sum()), smoothed_shot, c2)
 
 
 def static_weight(frame_sums: NDArray[Any], n_pixels: IntArray) -> Float64Array:

@@ -49,8 +49,8 @@ class CountSums(Protocol):
 
 
 def integer_sums(store: CountSums, gram: NDArray[np.int64], edges: IntArray, n: int) -> PairSums:
-    """Sums of integer frames; ``gram`` holds the lower triangle."""
-    numerator = mirrored(gram, n)
+    """Sums of integer frames; ``gram`` holds the lower triangle, and may come back as the numerator."""
+    numerator = mirrored(gram, n, in_place=True)
     by_static = store.group_sums[:n].T
     first = np.searchsorted(store.order.static_edges[:-1], edges[:-1])
     frame_sum = np.add.reduceat(by_static, first, axis=0)
@@ -108,9 +108,10 @@ def read_out(
     n_q, n = store.qmap.n_q, present.size
     c2 = np.empty((n_q, n, n), np.float32)
     for bin_index in range(n_q):
-        c2[bin_index] = _c2_of_bin(sums, sums.owner == bin_index, normalization)
-    c2[:, ~present, :] = np.nan
-    c2[:, :, ~present] = np.nan
+        _c2_of_bin(sums, sums.owner == bin_index, normalization, c2[bin_index])
+    if not present.all():
+        c2[:, ~present, :] = np.nan
+        c2[:, :, ~present] = np.nan
     frame_sum = _per_bin(sums.frame_sum, sums.owner, n_q)
     quality = quality_of_totals(present, frame_sum.sum(axis=0), store.saturated[:n], store.qmap.n_bad_pixels)
     return TwoTime(
@@ -126,14 +127,17 @@ def read_out(
     )
 
 
-def _c2_of_bin(sums: PairSums, mine: BoolArray, normalization: str) -> Float32Array:
-    numerator, frame_sum, n_pixels = sums.numerator[mine], sums.frame_sum[mine], sums.n_pixels[mine]
-    shot = None if sums.shot is None else sums.shot[mine]
+def _c2_of_bin(sums: PairSums, mine: BoolArray, normalization: str, c2: Float32Array) -> None:
+    first, last = (int(k) for k in np.flatnonzero(mine)[[0, -1]])
+    groups = slice(first, last + 1)
+    numerator, frame_sum, n_pixels = sums.numerator[groups], sums.frame_sum[groups], sums.n_pixels[groups]
+    shot = None if sums.shot is None else sums.shot[groups]
     if normalization == "static":
-        return static_c2(numerator, frame_sum, n_pixels, shot)
+        static_c2(numerator, frame_sum, n_pixels, shot, c2)
+        return
     whole = numerator[0] if len(numerator) == 1 else numerator.sum(axis=0)
     total_shot = None if shot is None else shot.sum(axis=0)
-    return plain_c2(whole, frame_sum.sum(axis=0), int(n_pixels.sum()), total_shot)
+    plain_c2(whole, frame_sum.sum(axis=0), int(n_pixels.sum()), total_shot, c2)
 
 
 def _per_bin(groups: NDArray[Any], owner: IntArray, n_q: int) -> NDArray[Any]:

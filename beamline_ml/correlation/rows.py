@@ -46,7 +46,8 @@ class RowStore:
         """Store a block and return the indices of the frames that are new."""
         n = 1 if np.ndim(frames) == 2 else len(frames)
         self._check_place(first_index, n)
-        block = checked_rows(frames, first_index, self.qmap, self.order, self.bad_frames)
+        room = self._room(frames, first_index, n)
+        block = checked_rows(frames, first_index, self.qmap, self.order, self.bad_frames, room)
         self.n_rows = max(self.n_rows, first_index + n)
         self._check_kind(block.rows.dtype)
         self._grow(first_index + n, block)
@@ -54,7 +55,8 @@ class RowStore:
         self._check_same(block.rows[known], block.index[known])
         new = block.index[~known]
         block = block.without(known)
-        self.rows[new] = block.rows
+        if block.rows is not room:
+            self.rows[new] = block.rows
         self.group_sums[new] = block.sums
         self.saturated[new] = block.largest >= self._limit(np.asarray(frames).dtype)
         self.present[new] = True
@@ -66,6 +68,14 @@ class RowStore:
                 f"Frames {first_index} to {first_index + n - 1} lie outside the run of {self.n_frames} frames.",
                 "Give first_index, the place of the block in the run (0-based), and the true number of frames.",
             )
+
+    def _room(self, frames: NDArray[Any], first_index: int, n: int) -> NDArray[Any] | None:
+        """Where bytes may be regrouped straight away: frames that are all new, and all good."""
+        bytes_only = self.is_integer is not False and self.rows.dtype == np.uint8 == getattr(frames, "dtype", None)
+        if not bytes_only or n == 0 or np.shape(frames)[-2:] != self.qmap.frame_shape:
+            return None
+        self._lengthen(first_index + n)
+        return None if self.present[first_index : first_index + n].any() else self.rows[first_index : first_index + n]
 
     def _check_kind(self, dtype: np.dtype[Any]) -> None:
         is_integer = dtype.kind != "f"
@@ -84,6 +94,9 @@ class RowStore:
             self.group_sums = self.group_sums.astype(np.float64)
         if np.promote_types(self.rows.dtype, wanted) != self.rows.dtype:
             self.rows = self.rows.astype(wanted)
+        self._lengthen(n)
+
+    def _lengthen(self, n: int) -> None:
         if n > self.present.size:
             size = max(n, 2 * self.present.size) if self.n_frames is None else self.n_frames
             self.rows = _padded(self.rows, size)
@@ -127,9 +140,14 @@ class CheckedRows:
 
 
 def checked_rows(
-    frames: NDArray[Any], first_index: int, qmap: QMap, order: PixelOrder, bad_frames: frozenset[int] = frozenset()
+    frames: NDArray[Any],
+    first_index: int,
+    qmap: QMap,
+    order: PixelOrder,
+    bad_frames: frozenset[int] = frozenset(),
+    room: NDArray[Any] | None = None,
 ) -> CheckedRows:
-    """Regroup the frames that hold data.
+    """Regroup the frames that hold data, into ``room`` (n, n_used) uint8 where these are bytes and all of them good.
 
     Raises
     ------
@@ -147,13 +165,14 @@ def checked_rows(
         order.gather(block, rows)
         absent = _absent(rows)
     else:
-        rows, absent = _integer_rows(block, order), np.zeros(index.size, np.bool_)
-    largest = rows.max(axis=1, initial=0)
-    return CheckedRows(rows, index + first_index, order.group_sums(rows), largest).without(absent)
+        fits = room is not None and index.size == room.shape[0] and block.dtype == np.uint8
+        rows, absent = _integer_rows(block, order, room if fits else None), np.zeros(index.size, np.bool_)
+    sums, largest = order.sums_and_largest(rows)
+    return CheckedRows(rows, index + first_index, sums, largest).without(absent)
 
 
-def _integer_rows(block: NDArray[Any], order: PixelOrder) -> NDArray[Any]:
-    rows = np.empty((block.shape[0], order.source.size), np.uint8)
+def _integer_rows(block: NDArray[Any], order: PixelOrder, room: NDArray[Any] | None) -> NDArray[Any]:
+    rows = np.empty((block.shape[0], order.source.size), np.uint8) if room is None else room
     seen = order.gather(block, rows) if block.size else 0
     if seen < 0:
         raise CorrelationError(

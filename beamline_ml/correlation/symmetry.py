@@ -10,31 +10,46 @@ from numpy.typing import NDArray
 
 from beamline_ml.records import Float32Array, Float64Array
 
+TILE = 32
 
-def mirrored(lower: NDArray[Any], n: int) -> NDArray[Any]:
-    """(n_groups, n, n) symmetric matrices whose lower triangles are those of ``lower`` (n_groups, >= n, >= n)."""
-    full = np.empty((lower.shape[0], n, n), lower.dtype)
+
+def mirrored(lower: NDArray[Any], n: int, *, in_place: bool = False) -> NDArray[Any]:
+    """(n_groups, n, n) symmetric matrices whose lower triangles are those of ``lower`` (n_groups, >= n, >= n).
+
+    ``in_place``: where ``lower`` has just this shape, its upper triangles are written and it is returned.
+    """
+    same = in_place and lower.shape[1] == n
+    full = lower if same else np.empty((lower.shape[0], n, n), lower.dtype)
     for one, result in zip(lower, full, strict=True):
-        _mirror(one, result)
+        if not same:
+            _copy_lower(one, result)
+        _mirror(result)
     return full
 
 
-def normalised(numerator: NDArray[Any], weight: Float64Array, scale: float, diagonal: Float64Array) -> Float32Array:
-    """(n, n) float32 of scale * numerator * weight(t1) * weight(t2), with ``diagonal`` (n,) in its place."""
-    c2 = np.empty(numerator.shape, np.float32)
+def normalised(
+    numerator: NDArray[Any], weight: Float64Array, scale: float, diagonal: Float64Array, c2: Float32Array
+) -> None:
+    """Fill ``c2`` (n, n) with scale * numerator * weight(t1) * weight(t2), and ``diagonal`` (n,) in its place."""
     _normalise(numerator, weight, scale, diagonal, c2)
-    return c2
 
 
 @numba.njit(cache=True)
-def _mirror(lower: Any, full: Any) -> None:
+def _copy_lower(lower: Any, full: Any) -> None:
+    for i in range(full.shape[0]):
+        full[i, : i + 1] = lower[i, : i + 1]
+
+
+@numba.njit(cache=True)
+def _mirror(full: Any) -> None:
+    """Square by square, so that what is read down the columns is still in cache; what is written lies in a row."""
     n = full.shape[0]
-    for row in range(0, n, 64):
-        for col in range(0, row + 64, 64):
-            for i in range(row, min(row + 64, n)):
-                for j in range(col, min(col + 64, i + 1)):
-                    full[i, j] = lower[i, j]
-                    full[j, i] = lower[i, j]
+    for row in range(0, n, TILE):
+        for col in range(0, row + TILE, TILE):
+            for j in range(col, min(col + TILE, n)):
+                upper = full[j]
+                for i in range(max(row, j + 1), min(row + TILE, n)):
+                    upper[i] = full[i, j]
 
 
 @numba.njit(cache=True)

@@ -94,6 +94,8 @@ class TwoTimeAccumulator:
         order = self._store.order
         self._edges: IntArray = order.dynamic_edges if normalization == "plain" else order.static_edges
         self._gram: NDArray[np.int64] = np.zeros((self._edges.size - 1, 0, 0), np.int64)
+        self._lent = False
+        """Whether a result holds the sums, which must then stay as they are."""
         self._summed: IntArray = np.zeros(0, np.int64)
         self._kernel_name = ""
         self._kernel: PairKernel
@@ -121,6 +123,7 @@ class TwoTimeAccumulator:
             raise CorrelationError("No usable frame has arrived.", "Add frames before asking for a result.")
         exact = store.is_integer and self.qmap.flatfield is None
         sums = integer_sums(store, self._gram, self._edges, n) if exact else float_sums(store, self._edges, n)
+        self._lent = self._lent or sums.numerator is self._gram
         return read_out(store, sums, self.normalization, self.frame_period_s, store.present[:n])
 
     def _correlate(self, lo: int, hi: int) -> None:
@@ -137,6 +140,8 @@ class TwoTimeAccumulator:
         self._summed = np.union1d(self._summed, np.arange(lo, hi))
 
     def _reserve(self, n: int) -> None:
+        if self._lent:
+            self._gram, self._lent = self._gram.copy(), False
         if n > self._gram.shape[1]:
             grown = np.zeros((self._gram.shape[0], n, n), np.int64)
             old = self._gram.shape[1]

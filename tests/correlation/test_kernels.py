@@ -1,0 +1,81 @@
+"""Every way to sum products gives the integers of the definition, in any order of arrival."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from beamline_ml.correlation import TwoTimeAccumulator
+from beamline_ml.correlation.choice import KERNELS, kernel_rates
+from beamline_ml.correlation.gather import PixelOrder
+from beamline_ml.correlation.gram_int8 import INT8_MAX, INT8_PIXELS, Int8Gram
+
+from . import speckle
+
+EDGES = np.array([0, 1, 64, 700, 1300])
+N = 150
+
+
+def rows_up_to(largest: int, mean: float = 0.1) -> np.ndarray:
+    rng = np.random.default_rng(largest)
+    rows = rng.poisson(mean, (N, EDGES[-1]))
+    hot = rng.random(rows.shape) < 0.01
+    rows[hot] = rng.integers(0, largest + 1, int(hot.sum()))
+    rows[:, 3] = largest
+    return np.minimum(rows, largest).astype(np.min_scalar_type(largest))
+
+
+def expected(rows: np.ndarray) -> np.ndarray:
+    counts = rows.astype(np.int64)
+    return np.stack([np.tril(counts[:, a:b] @ counts[:, a:b].T) for a, b in pairwise(EDGES)])
+
+
+@pytest.mark.parametrize("largest", [1, 2, 127, 128, 255, 256, 40_000, INT8_MAX])
+@pytest.mark.parametrize("name", sorted(KERNELS))
+@pytest.mark.parametrize("deliveries", [[(0, N)], [(64, 128), (0, 5), (128, N), (5, 64)]], ids=["whole", "in parts"])
+def test_kernel(name: str, largest: int, deliveries: list[tuple[int, int]]) -> None:
+    if name == "int8" and name not in kernel_rates():
+        pytest.skip("This processor has no exact int8 product.")
+    rows = rows_up_to(largest)
+    arrived = np.zeros_like(rows)
+    gram = np.zeros((EDGES.size - 1, N, N), np.int64)
+    kernel = KERNELS[name](EDGES)
+    n = 0
+    for lo, hi in deliveries:
+        arrived[lo:hi] = rows[lo:hi]
+        n = max(n, hi)
+        kernel.add(gram, arrived, lo, hi, n)
+    np.testing.assert_array_equal(np.tril(gram), expected(rows))
+
+
+def test_bytes_do_not_overflow_over_more_pixels_than_one_product_holds() -> None:
+    rows = np.full((2, INT8_PIXELS + 1000), 255, np.uint8)
+    gram = np.zeros((1, 2, 2), np.int64)
+    Int8Gram(np.array([0, rows.shape[1]])).add(gram, rows, 0, 2, 2)
+    assert gram[0, 1, 0] == 255**2 * rows.shape[1]
+
+
+def test_bytes_are_regrouped_as_other_counts_are() -> None:
+    """Pieces of 16 neighbours, with ends of rows and of frames, against one pixel at a time."""
+    for shape in ((32, 40), (7, 5), (1, 3)):
+        qmap = speckle.rings(shape, n_q=1, static_per_q=1)
+        for labels in (qmap.labels, np.ones(shape, int)):
+            order = PixelOrder.of(type(qmap)(labels))
+            frames = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.uint8)
+            rows = np.empty((3, order.source.size), np.uint8)
+            order.gather(frames, rows)
+            np.testing.assert_array_equal(rows, frames.reshape(3, -1)[:, order.source])
+
+
+def test_a_result_stays_as_it_is_while_frames_go_on_arriving() -> None:
+    qmap = speckle.rings()
+    frames = speckle.counts(np.random.default_rng(0), qmap, 40, mean=0.5)
+    accumulator = TwoTimeAccumulator(qmap, n_frames=40)
+    accumulator.add(frames[:20], 0)
+    early = accumulator.result()
+    numerator, c2 = early.numerator.copy(), early.c2.copy()
+    accumulator.add(frames[20:], 20)
+    np.testing.assert_array_equal(early.numerator, numerator)
+    np.testing.assert_array_equal(early.c2, c2)
