@@ -128,7 +128,7 @@ class LiveSettings(_Section):
 
     follow: bool = True
     """Whether the watcher follows runs while they go on."""
-    update_s: float = Field(default=0.5, gt=0)
+    update_s: float = Field(default=0.25, gt=0)
     """Shortest time between two updates of the live correlation, in s; updates that take long come less often."""
     fit_budget_s: float = Field(default=10.0, gt=0)
     """Time that one live fit of the dynamics may take, in s; it runs beside the correlation, at low priority."""

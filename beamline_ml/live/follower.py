@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +21,9 @@ from beamline_ml.frames import FrameReader, open_frames
 from beamline_ml.live.checkpoint import Checkpoint
 from beamline_ml.live.correlator import LiveCorrelator
 from beamline_ml.live.feed import Announced, RunFeed
-from beamline_ml.live.forecaster import Forecaster, Score, scores
+from beamline_ml.live.forecaster import FitProcess, Forecaster, Score, scores
 from beamline_ml.live.record import LiveRecord
-from beamline_ml.live.tables import forecast_table, g2_table, relaxation_table
+from beamline_ml.live.tables import Ageing, forecast_table, g2_table, relaxation_table
 from beamline_ml.records import G2, RelaxationFits, RunDescription, TwoTime
 from beamline_ml.service.analysis import (
     MOST_ROWS_PUBLISHED,
@@ -38,8 +39,8 @@ FEWEST_FRAMES = 16
 TICK_S = 0.1
 FIRST_FRAMES_POLL_S = 0.2
 TABLES_EVERY_S = 2.0
-_SHARE = 0.5
-"""Most of its time that correlating and publishing may spend on updates, so that reading frames never waits long."""
+_SHARE = 0.6
+"""Part of the time that publishing C2 may take."""
 _PASSING = (httpx.HTTPError, ClientError, ConnectionError)
 
 _log = logging.getLogger(__name__)
@@ -54,14 +55,18 @@ class Follower:
         Where everything is.
     uid
         The run.
+    process
+        Makes the live fits.
     """
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, uid: str) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, uid: str, process: FitProcess) -> None:
         self.uid = uid
         self._settings = settings
         self._catalogue = catalogue
         self._checkpoint = Checkpoint(settings.state_dir / "live", uid)
-        self._forecaster = Forecaster(settings.live.fit_budget_s)
+        self._forecaster = Forecaster(process, settings.live.fit_budget_s)
+        self._desk = ThreadPoolExecutor(1, "tables")
+        self._tables: Future[None] | None = None
         self._feed: RunFeed | None = None
         self._reader: FrameReader | None = None
         self._correlator: LiveCorrelator
@@ -117,6 +122,7 @@ class Follower:
         n_sample = sample_of_bad_pixels(self._reader)
         self._correlator = LiveCorrelator(qmap, self._run.frame_period_s, analysis.normalization, n_sample)
         self._row_frames = max(1, math.ceil(planned_frames(self._run) / MOST_ROWS_PUBLISHED))
+        self._ageing = Ageing(planned_frames(self._run) // self._row_frames)
         arrays = self._checkpoint.load()
         if arrays is not None and self._correlator.resume(arrays):
             _log.info("run %s goes on at frame %d", self.uid[:8], self._correlator.n_frames)
@@ -154,14 +160,13 @@ class Follower:
     def _update(self, announced: Announced) -> None:
         """Publish, when it is time to; the longer an update takes, the less often it is made."""
         now = time.monotonic()
-        pause_s = max(self._settings.live.update_s, self._took_s / _SHARE)
+        pause_s = max(self._settings.live.update_s, self._took_s / _SHARE)  # from one beginning to the next
         if self._correlator.n_frames >= 2 and self._announced_at and now - self._updated_at >= pause_s:
             self._publish()
             self._took_s = time.monotonic() - now
             self._updated_at = now
         if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * self._took_s):
-            self._publish_tables(announced)
-            self._tables_at = time.monotonic()
+            self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
             self._checkpoint.save(self._correlator.to_arrays())
             self._saved_at = time.monotonic()
@@ -189,14 +194,25 @@ class Follower:
         self.lags_s += [now - at for at in done]
         self._announced_at = [(n, at) for n, at in self._announced_at if n > n_frames]
 
-    def _publish_tables(self, announced: Announced) -> None:
-        assert self._rows is not None
-        g2, fits = relaxation_so_far(self._rows)
+    def _begin_tables(self, rows: TwoTime, announced: Announced) -> None:
+        """Have everything but C2 itself brought up to date, in a thread that C2 does not wait for."""
+        if self._tables is not None:
+            if not self._tables.done():
+                return
+            self._tables.result()
+        self._tables = self._desk.submit(self._publish_tables, rows, announced)
+        self._tables_at = time.monotonic()
+
+    def _publish_tables(self, rows: TwoTime, announced: Announced) -> None:
+        g2, fits = relaxation_so_far(rows)
         with self._tolerating_absence():
             record = self._opened_record()
+            record.publish_profile(rows)
             record.put_table(g2_table(g2, fits))
             record.put_table(relaxation_table(fits))
-            self._forecast(self._rows, fits, record)
+            if self._ageing.update(rows):
+                record.put_table(self._ageing.table())
+            self._forecast(rows, fits, record)
             record.tell(health=self.health(announced))
 
     def _forecast(self, rows: TwoTime, fits: RelaxationFits, record: LiveRecord) -> None:
@@ -239,8 +255,10 @@ class Follower:
         assert self._reader is not None
         self._correlator.settle(self._reader.read)
         self._publish()
+        if self._tables is not None:
+            self._tables.result()
         if self._rows is not None:
-            self._publish_tables(Announced(self._correlator.n_frames, True))
+            self._publish_tables(self._rows, Announced(self._correlator.n_frames, True))
         if self._correlator.n_frames:
             self._checkpoint.save(self._correlator.to_arrays())
 
@@ -265,6 +283,7 @@ class Follower:
 
     def close(self) -> None:
         """Let go of everything."""
+        self._desk.shutdown()
         self._forecaster.close()
         for part in (self._feed, self._reader):
             if part is not None:

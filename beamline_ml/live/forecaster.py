@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,18 +62,48 @@ class Score:
     n_entries: int
 
 
+class FitProcess:
+    """The one process that makes live fits, of all runs, one after the other; it is warm before the first run."""
+
+    def __init__(self) -> None:
+        self._pool = self._started()
+
+    @staticmethod
+    def _started() -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_step_back)
+        pool.submit(_warm)
+        return pool
+
+    def submit(self, question: Question, before: Any | None) -> Future[Answer]:
+        """Have a question answered; a process that died is replaced."""
+        try:
+            return self._pool.submit(answer, question, before)
+        except BrokenProcessPool:
+            self._pool = self._started()
+            return self._pool.submit(answer, question, before)
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
 class Forecaster:
-    """The process that fits, and the forecasts so far.
+    """The forecasts of one run so far, and the next one.
 
     Parameters
     ----------
+    process
+        Makes the fits.
     budget_s
         Time that a fit may take, in s.
     """
 
-    def __init__(self, budget_s: float) -> None:
+    def __init__(self, process: FitProcess, budget_s: float) -> None:
+        self._process = process
         self._budget_s = budget_s
-        self._pool: ProcessPoolExecutor | None = None
         self._running: Future[Answer] | None = None
         self._last: Any | None = None
         self._n_rows = 0
@@ -91,11 +122,8 @@ class Forecaster:
         if self._running is not None:
             self.skipped += 1
             return False
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, context, initializer=_step_back)
         question = Question(two_time, relaxation, density, until_s, self._budget_s)
-        self._running = self._pool.submit(answer, question, self._last)
+        self._running = self._process.submit(question, self._last)
         self._n_rows = n_rows
         return True
 
@@ -103,7 +131,12 @@ class Forecaster:
         """The answer, if one has arrived since the last call."""
         if self._running is None or not self._running.done():
             return None
-        found, self._running = self._running.result(), None
+        done, self._running = self._running, None
+        try:
+            found = done.result()
+        except BrokenProcessPool:
+            found = Answer(None, None, "The process that fits died; the next fit starts afresh.")
+            self._last = None
         self.refusal = found.refusal
         if found.fit is not None:
             self._last = found.fit
@@ -112,19 +145,21 @@ class Forecaster:
         return found
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
-        if self._pool is not None:
-            processes = list((self._pool._processes or {}).values())
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-            self._pool = self._running = None
+        """Ask for no more."""
+        if self._running is not None:
+            self._running.cancel()
+            self._running = None
 
 
 def _step_back() -> None:
     os.nice(_LOW_PRIORITY)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
+
+
+def _warm() -> None:
+    """Import what fits need, before the first one is asked for."""
+    import beamline_ml.dynamics  # noqa: F401
 
 
 def answer(question: Question, before: Any | None) -> Answer:

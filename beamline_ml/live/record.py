@@ -43,7 +43,7 @@ class LiveRecord:
         self._time_binning = time_binning
         self._node = self._opened()
         self._children: dict[str, Any] = {}
-        self._published = 0
+        self._published = self._profiled = 0
 
     @property
     def key(self) -> str:
@@ -77,7 +77,7 @@ class LiveRecord:
             return node
 
     def publish_rows(self, rows: TwoTime, *, anew: bool) -> None:
-        """Add the rows of C2 that are new, and those of the mean intensity.
+        """Add the rows of C2 that are new: the most urgent part, in two requests.
 
         Parameters
         ----------
@@ -87,21 +87,37 @@ class LiveRecord:
             Write everything, because other pixels are used than before.
         """
         n = rows.c2.shape[1]
-        # Of floating-point frames the last diagonal element follows its neighbours, so it changes once.
-        first = 0 if anew else max(0, self._published - 1)
         if n <= self._published and not anew:
             return
-        intensity = (rows.frame_sum / rows.n_pixels[:, None] / self._time_binning).astype(np.float32)
-        if "c2" not in self._children and not self._found("c2", "intensity", "age_s"):
-            self._create_rows(rows, intensity)
+        # Of floating-point frames the last diagonal element follows its neighbours, so it changes once.
+        first = 0 if anew else max(0, self._published - 1)
+        if "c2" not in self._children and not self._found("c2"):
+            every = f", averaged over {self._time_binning} frames" if self._time_binning > 1 else ""
+            dims = ("q", "t1", "t2")
+            self.put_array(ResultArray("c2", rows.c2, dims, "1", f"two-time correlation so far{every}"))
         else:
             # Rows with all columns before them first; the mirror image second.
             self._patch("c2", rows.c2[:, first:, :], (0, first, 0))
             if first:
                 self._patch("c2", rows.c2[:, :first, first:], (0, 0, first))
+        self._published = n
+
+    def publish_profile(self, rows: TwoTime) -> None:
+        """Add age and mean intensity of the new rows."""
+        intensity = (rows.frame_sum / rows.n_pixels[:, None] / self._time_binning).astype(np.float32)
+        names = ("intensity", "age_s", "q_inv_angstrom")
+        if "intensity" in self._children or self._found(*names):
+            first = self._profiled
             self._patch("intensity", intensity[:, first:], (0, first))
             self._patch("age_s", rows.age_s[first:], (first,))
-        self._published = n
+        else:
+            for array in (
+                ResultArray("q_inv_angstrom", rows.q_inv_angstrom, ("q",), "1/angstrom", "mean momentum transfer"),
+                ResultArray("age_s", rows.age_s, ("t1",), "s", "time of each row of c2 since the start of the run"),
+                ResultArray("intensity", intensity, ("q", "t1"), "counts", "mean counts per pixel"),
+            ):
+                self.put_array(array)
+        self._profiled = rows.c2.shape[1]
 
     def _found(self, *names: str) -> bool:
         """Whether an earlier follower has made these children; they are then used."""
@@ -110,22 +126,12 @@ class LiveRecord:
         self._children |= {name: self._node[name] for name in names}
         return True
 
-    def _create_rows(self, rows: TwoTime, intensity: NDArray[np.float32]) -> None:
-        every = f", averaged over {self._time_binning} frames" if self._time_binning > 1 else ""
-        for array in (
-            ResultArray("q_inv_angstrom", rows.q_inv_angstrom, ("q",), "1/angstrom", "mean momentum transfer"),
-            ResultArray("age_s", rows.age_s, ("t1",), "s", "time of each row of c2 since the start of the run"),
-            ResultArray("intensity", intensity, ("q", "t1"), "counts", "mean counts per pixel"),
-            ResultArray("c2", rows.c2, ("q", "t1", "t2"), "1", f"two-time correlation so far{every}"),
-        ):
-            self.put_array(array)
-
-    def put_array(self, array: ResultArray, key: str | None = None) -> None:
+    def put_array(self, array: ResultArray, **told: Any) -> None:
         """Write an array, in place of one of the same name."""
-        name = key or array.name
+        name = array.name
         if name in self._node:
             self._node[name].delete(recursive=True, external_only=False)
-        metadata = {"units": array.units, "description": array.description}
+        metadata = json_safe({"units": array.units, "description": array.description, **told})
         data = np.ascontiguousarray(array.data)
         self._children[name] = self._node.write_array(data, key=name, dims=list(array.dims), metadata=metadata)
 
@@ -146,7 +152,8 @@ class LiveRecord:
         said = f"forecast by {forecast.method} from {forecast.observed_until_s:g} s of the run"
         band = np.stack([forecast.c2, forecast.lower, forecast.upper]).astype(np.float32)
         dims = ("value_lower_upper", "q_forecast", "time_1", "time_2")
-        self.put_array(ResultArray(f"forecast_{number}", band, dims, "1", f"C2 with 95 % band, {said}"))
+        array = ResultArray(f"forecast_{number}", band, dims, "1", f"C2 with 95 % band, {said}")
+        self.put_array(array, q_inv_angstrom=forecast.q_inv_angstrom, observed_until_s=forecast.observed_until_s)
         self.put_array(ResultArray(f"forecast_{number}_times_s", forecast.times_s, ("time",), "s", "age of each row"))
 
     def tell(self, status: str | None = None, **news: Any) -> None:
@@ -159,6 +166,8 @@ class LiveRecord:
         self._node.delete(recursive=True, external_only=False)
 
     def _patch(self, name: str, part: NDArray[Any], offset: tuple[int, ...]) -> None:
+        if part.size == 0:
+            return
         child = self._children[name]
         child.patch(np.ascontiguousarray(part, child.dtype), offset=offset, extend=True)
 

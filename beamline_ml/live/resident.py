@@ -20,6 +20,7 @@ import httpx
 
 from beamline_ml.errors import BeamlineMLError, ServiceError
 from beamline_ml.live.follower import Follower
+from beamline_ml.live.forecaster import FitProcess
 from beamline_ml.live.record import is_old
 from beamline_ml.service.catalogue import TECHNIQUE, Catalogue
 from beamline_ml.service.doorbell import Doorbell
@@ -58,6 +59,7 @@ class Resident:
         self._catalogue: Catalogue | None = None
         self._known: set[str] = set()
         self._looked_at = -LOOK_EVERY_S
+        self._process = FitProcess()
         self._flow = _warm_flow()
 
     def step(self) -> None:
@@ -104,7 +106,7 @@ class Resident:
         """One run from beginning to end, in a thread of its own; what goes wrong with it concerns no other run."""
         try:
             with closing(Catalogue(self._settings)) as catalogue:
-                follower = Follower(self._settings, catalogue, uid)
+                follower = Follower(self._settings, catalogue, uid, self._process)
                 with closing(follower):
                     self._through(catalogue, follower)
         except (ServiceError, httpx.HTTPError) as error:
@@ -150,17 +152,26 @@ class Resident:
             time.sleep(_RESULT_POLL_S)
 
     def _clear_away(self, catalogue: Catalogue) -> None:
-        """Remove records that are over for long."""
+        """Settle what an earlier process left: point to final results, and remove records that are over for long."""
         now, keep_s = time.time(), self._settings.live.keep_days * 86400
         for node in list(catalogue.live.values()):
             if is_old(node.metadata, keep_s, now):
                 node.delete(recursive=True, external_only=False)
+            elif node.metadata["status"] in ("live", "idle"):
+                self._point_to_result(catalogue, node)
+
+    @staticmethod
+    def _point_to_result(catalogue: Catalogue, node: Any) -> None:
+        results = catalogue.results_of(node.metadata["scan_uid"])
+        if done := [result for result in results if result.metadata.get("status") == "complete"]:
+            node.update_metadata({"status": "superseded", "result_key": done[0].item["id"]}, drop_revision=True)
 
     def run(self) -> NoReturn:
         """Follow runs until the process ends, or the process that started it."""
         parent = os.getppid()
         while True:
             if os.getppid() != parent:
+                self._process.close()
                 sys.exit(0)
             self.step()
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from beamline_ml.correlation import fit_relaxation, g2_from_two_time
 from beamline_ml.live.forecaster import Score
-from beamline_ml.records import G2, RelaxationFits
+from beamline_ml.records import G2, RelaxationFits, TwoTime
 from beamline_ml.results.content import ResultTable
+
+FEWEST_ROWS_OF_A_WINDOW = 40
+"""Shorter windows give no relaxation time worth a point."""
 
 
 def g2_table(g2: G2, fits: RelaxationFits) -> ResultTable:
@@ -42,6 +46,44 @@ def relaxation_table(fits: RelaxationFits) -> ResultTable:
     }
     columns["refused"] = [reason or "" for reason in fits.refused]
     return ResultTable("relaxation", columns, "KWW fit of g2 so far for each ring; NaN where it was refused, and why")
+
+
+class Ageing:
+    """Relaxation time over age, from overlapping windows of the run; each is fitted once, when it is complete.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of C2 that the whole run will have.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self._window = max(FEWEST_ROWS_OF_A_WINDOW, n_rows // 4)
+        self._step = max(1, self._window // 2)
+        self._fits: list[tuple[float, RelaxationFits]] = []
+
+    def update(self, rows: TwoTime) -> bool:
+        """Fit the windows that are complete by now; whether there were any."""
+        before = len(self._fits)
+        while (last := self._window + len(self._fits) * self._step) <= rows.c2.shape[1]:
+            self._fits.append(self._fitted(rows, last - self._window, last))
+        return len(self._fits) > before
+
+    @staticmethod
+    def _fitted(rows: TwoTime, first: int, last: int) -> tuple[float, RelaxationFits]:
+        g2 = g2_from_two_time(rows, first_frame=first, last_frame=last)
+        middle_s = 0.5 * float(rows.age_s[first] + rows.age_s[last - 1])
+        return middle_s, fit_relaxation(g2, rows)
+
+    def table(self) -> ResultTable:
+        """One row for each window and ring; NaN where the fit was refused."""
+        columns: dict[str, Any] = {
+            "q_inv_angstrom": np.concatenate([fits.q_inv_angstrom for _, fits in self._fits]),
+            "age_s": np.concatenate([np.full(len(fits.q_inv_angstrom), age_s) for age_s, fits in self._fits]),
+            "relaxation_time_s": np.concatenate([fits.relaxation_time_s for _, fits in self._fits]),
+            "relaxation_time_s_err": np.concatenate([fits.relaxation_time_s_err for _, fits in self._fits]),
+        }
+        return ResultTable("ageing", columns, f"relaxation time in windows of {self._window} rows")
 
 
 def forecast_table(scores: Sequence[Score]) -> ResultTable:
