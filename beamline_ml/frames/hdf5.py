@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.errors import FramesError
-from beamline_ml.frames.hdf5_extent import require_all_bytes
+from beamline_ml.frames.hdf5_extent import require_all_bytes, require_whole_file
 from beamline_ml.frames.hdf5_gate import contained_dataset
 from beamline_ml.frames.reader import FrameReader
 
@@ -127,8 +127,9 @@ def open_hdf5(path: Path) -> h5py.File:
     Raises
     ------
     FramesError
-        When it is no readable HDF5 file.
+        When it is no readable HDF5 file, or is cut off.
     """
+    require_whole_file(path)
     try:
         return h5py.File(path, "r", libver="latest", swmr=True)
     except OSError:

@@ -14,6 +14,39 @@ import h5py
 
 from beamline_ml.errors import FramesError
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_VERSION, _OFFSET_SIZE, _FLAGS, _END_OF_FILE = 8, 9, 11, slice(28, 36)
+"""Bytes of the superblock, versions 2 and 3, by the HDF5 file format specification."""
+_SWMR_WRITING = 4
+
+
+def require_whole_file(path: Path) -> None:
+    """Refuse a file that is shorter than its superblock says, unless a writer still holds it.
+
+    A reader beside a writer (SWMR) would not notice, and where the cut goes through the file's structure, HDF5 would
+    read the same place again and again, at intervals that double a hundred times.
+
+    Raises
+    ------
+    FramesError
+        When the file is cut off.
+    """
+    with path.open("rb") as file:
+        head = file.read(_END_OF_FILE.stop)
+    known = head.startswith(_SIGNATURE) and len(head) == _END_OF_FILE.stop and head[_VERSION] in (2, 3)
+    if not known or head[_OFFSET_SIZE] != 8 or head[_FLAGS] & _SWMR_WRITING:
+        return
+    end, size = int.from_bytes(head[_END_OF_FILE], "little"), path.stat().st_size
+    if size < end:
+        raise _cut_off(path, end, size)
+
+
+def _cut_off(path: Path, end: int, size: int) -> FramesError:
+    return FramesError(
+        f"{path} is cut off: its contents reach to byte {end}, the file ends at {size}.",
+        "Copy the file again from the detector, then reprocess the run.",
+    )
+
 
 def require_all_bytes(dataset: h5py.Dataset, n_frames: int, path: Path) -> None:
     """Refuse a dataset whose first ``n_frames`` are not wholly in the file.
@@ -26,10 +59,7 @@ def require_all_bytes(dataset: h5py.Dataset, n_frames: int, path: Path) -> None:
     end = _end_of_data(dataset, n_frames, path)
     size = path.stat().st_size
     if end > size:
-        raise FramesError(
-            f"{path} is cut off: its frames reach to byte {end}, the file ends at {size}.",
-            "Copy the file again from the detector, then reprocess the run.",
-        )
+        raise _cut_off(path, end, size)
 
 
 def _end_of_data(dataset: h5py.Dataset, n_frames: int, path: Path) -> int:
