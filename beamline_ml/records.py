@@ -122,6 +122,25 @@ class TwoTime:
 
 
 @dataclass(frozen=True, slots=True)
+class AgeLagTwoTime:
+    """Two-time correlation of a long run: linear in age, logarithmic in lag, of bounded size."""
+
+    age_s: Float64Array
+    """(n_ages,) mean time of the frames of each age since the start of the run; a pair counts by its later frame."""
+    delay_s: Float64Array
+    """(n_tau,) lag time."""
+    delay_frames: IntArray
+    """(n_tau,) lag in frames."""
+    c2: Float64Array
+    """(n_q, n_ages, n_tau) P sum x x' / sum S S' over the pairs of an age; NaN where there is none."""
+    n_pairs: IntArray
+    """(n_ages, n_tau) pairs of rows in each element."""
+    frames_per_age: int
+    q_inv_angstrom: Float64Array
+    """(n_q,)."""
+
+
+@dataclass(frozen=True, slots=True)
 class G2:
     """Intensity correlation function of each q bin."""
 

@@ -8,7 +8,7 @@ from beamline_ml.correlation.bad_pixels import bad_pixels
 from beamline_ml.correlation.binning import bin_time
 from beamline_ml.correlation.event_multi_tau import multi_tau_events
 from beamline_ml.correlation.long_run import LongTwoTimeAccumulator
-from beamline_ml.correlation.multi_tau import MultiTauAccumulator, multi_tau
+from beamline_ml.correlation.multi_tau import MultiTauAccumulator, age_lag_two_time, multi_tau
 from beamline_ml.correlation.one_time import g2_from_two_time
 from beamline_ml.correlation.power_law import fit_power_law
 from beamline_ml.correlation.qmap import QMap
@@ -21,6 +21,7 @@ __all__ = [
     "MultiTauAccumulator",
     "QMap",
     "TwoTimeAccumulator",
+    "age_lag_two_time",
     "bad_pixels",
     "bin_time",
     "fit_power_law",

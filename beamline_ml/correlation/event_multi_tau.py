@@ -8,9 +8,10 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beamline_ml.correlation.age_sums import AgeSums
 from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.multi_tau import buffer_length, lags_of_level
-from beamline_ml.correlation.multi_tau_readout import LevelSums, read_out_levels
+from beamline_ml.correlation.multi_tau_readout import read_out_levels
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import G2, BoolArray, IntArray
@@ -57,19 +58,20 @@ def multi_tau_events(
     group_of = np.repeat(np.arange(order.static_owner.size, dtype=np.int32), np.diff(order.static_edges))
     sums = np.zeros((order.static_owner.size, n_frames), np.int64)
     _event_sums(*events, group_of, sums)
-    levels: list[LevelSums] = []
-    lags: list[IntArray] = []
+    levels: list[AgeSums] = []
+    first_group = np.searchsorted(order.static_owner, np.arange(qmap.n_q))
     while valid.size > 1:
-        lags.append(lags_of_level(len(levels), buffer_length(convention)))
-        products = np.zeros((sums.shape[0], lags[-1].size, valid.size), np.int64)
-        _event_products(*events, group_of, int(lags[-1][0]), int(lags[-1][-1]), products)
+        lags = lags_of_level(len(levels), buffer_length(convention))
+        products = np.zeros((sums.shape[0], lags.size, valid.size), np.int64)
+        _event_products(*events, group_of, int(lags[0]), int(lags[-1]), products)
+        levels.append(AgeSums(lags, first_group, order.static_owner.size))
         # Groups come first while summing, because a group's events come together.
-        levels.append(LevelSums(products.transpose(2, 1, 0), sums.T, valid))
+        levels[-1].add(products.transpose(2, 1, 0), sums.T, valid)
         valid = valid[0 : valid.size - 1 : 2] & valid[1 : valid.size : 2]
         sums = sums[:, 0 : 2 * valid.size : 2] + sums[:, 1 : 2 * valid.size : 2]
         n = _halve(*events, valid.size)
         events = (events[0][:n], events[1][:n], events[2][:n])
-    return read_out_levels(levels, lags, order, qmap, frame_period_s, definition)
+    return read_out_levels(levels, order, qmap, frame_period_s, definition)
 
 
 Events = tuple[NDArray[np.int32], NDArray[np.int32], IntArray]

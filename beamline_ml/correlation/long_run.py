@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from beamline_ml.correlation.checkpoint import qmap_arrays, qmap_of
 from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.gram import check_range, gram_exact
 from beamline_ml.correlation.lag_products import exact_dots
@@ -98,6 +100,30 @@ class LongTwoTimeAccumulator:
         period = self.frame_period_s * self.factor
         age_s = (np.arange(n * self.factor) * self.frame_period_s).reshape(n, self.factor).mean(axis=1)
         return read_out(self, sums, "plain", period, present, age_s)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there."""
+        arrays: dict[str, NDArray[Any]] = {
+            "frame_period_s": np.array(self.frame_period_s),
+            "factor": np.array(self.factor),
+            "end": np.array(self._end),
+            "rows": self._rows,
+            "gram": self._gram,
+            "group_sums": self.group_sums,
+            "saturated": self.saturated,
+            "arrived": self._arrived,
+        }
+        return qmap_arrays(self.qmap) | {name: array.copy() for name, array in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """An accumulator in the state that :meth:`to_arrays` returned."""
+        self = cls(qmap_of(arrays), float(arrays["frame_period_s"]), arrays["rows"].shape[0])
+        self.factor, self._end = int(arrays["factor"]), int(arrays["end"])
+        self._rows, self._gram = np.array(arrays["rows"]), np.array(arrays["gram"])
+        self.group_sums, self.saturated = np.array(arrays["group_sums"]), np.array(arrays["saturated"])
+        self._arrived = np.array(arrays["arrived"])
+        return self
 
     def _make_room(self, end: int) -> None:
         self._end = max(self._end, end)

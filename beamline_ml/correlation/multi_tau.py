@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from beamline_ml.correlation.age_lag import read_out_ages
+from beamline_ml.correlation.age_sums import AgeSums
+from beamline_ml.correlation.checkpoint import qmap_arrays, qmap_of, under
 from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.lag_products import lag_products
-from beamline_ml.correlation.multi_tau_readout import LevelSums, read_out_levels
+from beamline_ml.correlation.multi_tau_readout import read_out_levels
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.rows import checked_rows
 from beamline_ml.errors import CorrelationError
-from beamline_ml.records import G2, BoolArray, FrameBlock, IntArray
+from beamline_ml.records import G2, AgeLagTwoTime, BoolArray, FrameBlock, IntArray
 
-BLOCK = 256
+BLOCK = 64
+"""Rows that are worked on at a time: few enough to stay in cache."""
+MAX_WAITING = 2048
 BUFFERS = {"aps": 8, "scikit-beam": 7}
 """Longest lag within a level, in its rows."""
 
@@ -59,24 +65,54 @@ def multi_tau(
     return accumulator.result(definition)
 
 
+def age_lag_two_time(
+    frames: NDArray[Any] | Iterable[FrameBlock],
+    qmap: QMap,
+    frame_period_s: float = 1.0,
+    *,
+    n_ages: int = 64,
+    convention: str = "aps",
+    bad_frames: Iterable[int] = (),
+) -> AgeLagTwoTime:
+    """C2 against age and a logarithmic lag, in one pass and bounded memory; see ``MultiTauAccumulator.age_lag``.
+
+    Parameters
+    ----------
+    frames
+        (n_frames, rows, cols) integer counts, or an iterable of ``FrameBlock``.
+    n_ages
+        Most ages that are told apart.
+    """
+    accumulator = MultiTauAccumulator(qmap, frame_period_s, convention=convention, bad_frames=bad_frames)
+    for block in [FrameBlock(0, frames)] if isinstance(frames, np.ndarray) else frames:
+        accumulator.add(block.frames, block.first_index)
+    return accumulator.age_lag(n_ages)
+
+
 @dataclass(slots=True)
 class _Level:
     """Frames added 2^level at a time."""
 
-    history: NDArray[Any]
-    """(n_buffer, n_pixels) the latest rows, oldest first."""
-    odd: NDArray[Any] | None = None
-    """(n_pixels,) a row that waits for its partner."""
-    odd_valid: bool = False
-    products: list[IntArray] = field(default_factory=list)
-    """(n, n_lags, n_groups) each: sums of products of row t and row t - lag."""
-    sums: list[IntArray] = field(default_factory=list)
-    """(n, n_groups) each: sums of counts."""
-    valid: list[BoolArray] = field(default_factory=list)
+    rows: NDArray[Any]
+    """(n_buffer + some, n_pixels) the latest rows, oldest first, and room for the next."""
+    ages: AgeSums
+    largest: int = 0
+    """No count so far is larger."""
+
+    def room(self, n_buffer: int, n: int, largest: int) -> NDArray[Any]:
+        """(n, n_pixels) rows to be filled with counts up to ``largest``."""
+        wanted = np.promote_types(self.rows.dtype, np.min_scalar_type(largest))
+        if n_buffer + n > self.rows.shape[0] or wanted != self.rows.dtype:
+            rows = np.zeros((max(n_buffer + n, self.rows.shape[0]), self.rows.shape[1]), wanted)
+            rows[:n_buffer] = self.rows[:n_buffer]
+            self.rows = rows
+        return self.rows[n_buffer : n_buffer + n]
 
 
 class MultiTauAccumulator:
-    """Streams frames through the levels; the total number of frames need not be known.
+    """Streams frames through the levels; the number of frames need not be known, and memory does not grow with it.
+
+    Kept are the last rows of each level and sums over at most 1024 ages; frames that wait behind a hole are few.
 
     Parameters
     ----------
@@ -86,9 +122,13 @@ class MultiTauAccumulator:
         Time from one frame to the next in s.
     convention
         ``"aps"``: lags 1..8 at level 0, (5..8) 2^l at level l (4 per doubling). ``"scikit-beam"``: lags 1..7, then
-        (4..7) 2^l. Frames are added at each level, so counts stay integers (averaging gives the same g2).
+        (4..7) 2^l, as ``skbeam.core.correlation`` with ``num_bufs=8`` gives beside lag 0. Frames are added at each
+        level, so counts stay integers (averaging gives the same g2).
     bad_frames
         Indices of frames to leave out.
+    max_waiting
+        How many frames may wait behind a hole. When there are more the hole is given up: its frames count as missing,
+        and those that come later still are left out and counted in ``n_late``.
     """
 
     def __init__(
@@ -98,106 +138,223 @@ class MultiTauAccumulator:
         *,
         convention: str = "aps",
         bad_frames: Iterable[int] = (),
+        max_waiting: int = MAX_WAITING,
     ) -> None:
+        if qmap.flatfield is not None:
+            raise CorrelationError(
+                "Multi-tau sums integer counts, without a flat field.", "Use two_time, or a q-map without flat field."
+            )
         self.qmap = qmap
         self.frame_period_s = frame_period_s
         self.bad_frames = frozenset(int(i) for i in bad_frames)
+        self.convention = convention
+        self.max_waiting = max_waiting
+        self.n_late = 0
+        """Frames that came after their place was given up."""
         self._n_buffer = buffer_length(convention)
         self._order = PixelOrder.of(qmap)
         self._levels: list[_Level] = []
         self._pending: dict[int, NDArray[Any]] = {}
         self._next = 0
+        self._lost: set[int] = set()
 
     @property
     def n_frames(self) -> int:
         """Frames correlated so far, holes included; frames that wait behind a hole are not."""
         return self._next
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of what is kept."""
+        arrays = [array for level in self._levels for array in (level.rows, *level.ages.to_arrays().values())]
+        return sum(array.nbytes for array in (*arrays, *self._pending.values()))
+
     def add(self, frames: NDArray[Any], first_index: int) -> None:
         """Take in a block; frames ahead of a hole wait until the hole is filled, repeated frames are ignored."""
-        block = checked_rows(frames, int(first_index), self.qmap, self._order, self.bad_frames)
+        first_index = int(first_index)
+        if first_index < 0:
+            raise CorrelationError(f"A block begins at frame {first_index}.", "Give its place in the run (0-based).")
+        if self._bytes_in_order(frames, first_index):
+            self._push_bytes(frames)
+            return
+        block = checked_rows(frames, first_index, self.qmap, self._order, self.bad_frames)
         if block.rows.dtype.kind == "f":
             raise CorrelationError("Multi-tau correlates integer counts.", "Use two_time for floating-point frames.")
         if not self._pending and np.array_equal(block.index, np.arange(self._next, self._next + len(block.index))):
-            self._push_all(block.rows)
-            return
-        for row, place in zip(block.rows, block.index.tolist(), strict=True):
-            if place >= self._next:
-                self._pending.setdefault(place, row)
+            self._push_rows(block.rows, np.ones(len(block.index), np.bool_))
+        else:
+            self._wait(block.rows, block.index)
         self._drain(self.bad_frames)
+        self._give_up()
 
     def result(self, definition: str = "symmetric") -> G2:
-        """g2 of what has arrived; a hole takes out the pairs that touch it."""
-        snapshot = self._copy()
-        last = max(snapshot._pending, default=snapshot._next - 1)
-        snapshot._drain(frozenset(range(snapshot._next, last + 1)))
-        levels = [
-            LevelSums(np.concatenate(level.products), np.concatenate(level.sums), np.concatenate(level.valid))
-            for level in snapshot._levels
-            if level.products
-        ]
-        if not levels or not levels[0].valid.any():
-            raise CorrelationError("No usable frame has arrived.", "Add frames before asking for a result.")
-        lags = [self._lags(k) for k in range(len(levels))]
-        return read_out_levels(levels, lags, self._order, self.qmap, self.frame_period_s, definition)
+        """g2 of what has arrived; a hole takes out the pairs that touch it.
 
-    def _lags(self, level: int) -> IntArray:
-        return lags_of_level(level, self._n_buffer)
+        ``definition``: ``"symmetric"`` (mean over static bins of <I I'> / (<I> <I'>), each average over the pairs of
+        that lag), ``"ratio_of_sums"`` or ``"mean_of_ratios"`` as for C2.
+        """
+        return read_out_levels(self._ages(), self._order, self.qmap, self.frame_period_s, definition)
+
+    def age_lag(self, n_ages: int = 64) -> AgeLagTwoTime:
+        """C2 against age and lag: for each lag of each level, sums over pairs of rows within stretches of time.
+
+        An element is P sum x x' / sum S S' over the pairs whose later row lies in that age (every photon pair counts
+        the same); NaN where holes leave none. Rows of a level that are longer than an age fill all ages they cover.
+
+        Parameters
+        ----------
+        n_ages
+            Most ages that are told apart; each covers the same power of two of frames. Up to 1024.
+        """
+        return read_out_ages(self._ages(), self._order, self.qmap, self.frame_period_s, n_ages)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there."""
+        waiting = sorted(self._pending)
+        arrays: dict[str, NDArray[Any]] = {
+            "frame_period_s": np.array(self.frame_period_s),
+            "bad_frames": np.array(sorted(self.bad_frames), np.int64),
+            "convention": np.array(self.convention),
+            "max_waiting": np.array(self.max_waiting),
+            "n_late": np.array(self.n_late),
+            "next": np.array(self._next),
+            "lost": np.array(sorted(self._lost), np.int64),
+            "waiting": np.array(waiting, np.int64),
+            "n_levels": np.array(len(self._levels)),
+        }
+        if waiting:
+            arrays["waiting_rows"] = np.stack([self._pending[place] for place in waiting])
+        for k, level in enumerate(self._levels):
+            arrays[f"level_{k}/rows"] = level.rows[: self._n_buffer].copy()
+            arrays[f"level_{k}/largest"] = np.array(level.largest)
+            arrays |= {f"level_{k}/ages/{name}": array for name, array in level.ages.to_arrays().items()}
+        return qmap_arrays(self.qmap) | arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """An accumulator in the state that :meth:`to_arrays` returned."""
+        self = cls(
+            qmap_of(arrays),
+            float(arrays["frame_period_s"]),
+            convention=str(arrays["convention"]),
+            bad_frames=arrays["bad_frames"].tolist(),
+            max_waiting=int(arrays["max_waiting"]),
+        )
+        self.n_late, self._next = int(arrays["n_late"]), int(arrays["next"])
+        self._lost = set(arrays["lost"].tolist())
+        places = arrays["waiting"].tolist()
+        self._pending = dict(zip(places, arrays["waiting_rows"], strict=True)) if places else {}
+        for k in range(int(arrays["n_levels"])):
+            mine = under(f"level_{k}/", arrays)
+            ages = AgeSums.from_arrays(under("ages/", mine))
+            self._levels.append(_Level(np.array(mine["rows"]), ages, int(mine["largest"])))
+        return self
+
+    def _ages(self) -> list[AgeSums]:
+        """Sums of each level when every frame that waits has had its turn."""
+        snapshot = self
+        if self._pending:
+            snapshot = type(self).from_arrays(self.to_arrays())
+            last = max(snapshot._pending)
+            snapshot._drain(frozenset(range(snapshot._next, last + 1)))
+        ages = [level.ages for level in snapshot._levels]
+        if not ages or not ages[0].n_rows or not (ages[0].pairs.any() or ages[0].last_valid.any()):
+            raise CorrelationError("No usable frame has arrived.", "Add frames before asking for a result.")
+        return ages
+
+    def _bytes_in_order(self, frames: NDArray[Any], first_index: int) -> bool:
+        """Whether these can be regrouped straight into the first level."""
+        if self._pending or first_index != self._next or getattr(frames, "dtype", None) != np.uint8:
+            return False
+        shape = np.shape(frames)
+        if len(shape) != 3 or shape[1:] != self.qmap.frame_shape or shape[0] == 0:
+            return False
+        return self.bad_frames.isdisjoint(range(first_index, first_index + shape[0]))
+
+    def _push_bytes(self, frames: NDArray[Any]) -> None:
+        for lo in range(0, frames.shape[0], BLOCK):
+            part = frames[lo : lo + BLOCK]
+            room = self._level(0).room(self._n_buffer, part.shape[0], 0)
+            if room.dtype != np.uint8:
+                self._push_rows(checked_rows(part, 0, self.qmap, self._order).rows, np.ones(len(part), np.bool_))
+                continue
+            self._order.gather(part, room)
+            sums, largest = self._order.sums_and_largest(room)
+            self._next += part.shape[0]
+            self._push(0, sums, np.ones(part.shape[0], np.bool_), int(largest.max()))
+        self._drain(self.bad_frames)
+
+    def _push_rows(self, rows: NDArray[Any], valid: BoolArray) -> None:
+        """Regrouped frames whose turn it is; holes are dark."""
+        for lo in range(0, rows.shape[0], BLOCK):
+            part = rows[lo : lo + BLOCK]
+            sums, largest = self._order.sums_and_largest(part)
+            self._level(0).room(self._n_buffer, part.shape[0], int(largest.max()))[:] = part
+            self._next += part.shape[0]
+            self._push(0, sums, valid[lo : lo + BLOCK], int(largest.max()))
+
+    def _wait(self, rows: NDArray[Any], index: IntArray) -> None:
+        for row, place in zip(rows, index.tolist(), strict=True):
+            if place >= self._next:
+                self._pending.setdefault(place, row.copy())
+            elif place in self._lost:
+                self._lost.discard(place)
+                self.n_late += 1
 
     def _drain(self, absent: frozenset[int]) -> None:
         """Push every frame whose turn has come; ``absent`` ones count as holes."""
-        rows: list[NDArray[Any] | None] = []
         while self._next in self._pending or self._next in absent:
-            rows.append(self._pending.pop(self._next, None))
-            self._next += 1
-            if len(rows) == BLOCK:
-                self._push_block(rows)
-                rows = []
-        if rows:
-            self._push_block(rows)
+            rows: list[NDArray[Any] | None] = []
+            while len(rows) < BLOCK and (self._next + len(rows) in self._pending or self._next + len(rows) in absent):
+                rows.append(self._pending.pop(self._next + len(rows), None))
+            zero = np.zeros(self._order.source.size, np.uint8)
+            valid = np.array([row is not None for row in rows])
+            self._push_rows(np.stack([zero if row is None else row for row in rows]), valid)
 
-    def _push_all(self, rows: NDArray[Any]) -> None:
-        for lo in range(0, rows.shape[0], BLOCK):
-            part = rows[lo : lo + BLOCK]
-            self._push(0, part, np.ones(part.shape[0], np.bool_))
-        self._next += rows.shape[0]
-        self._drain(self.bad_frames)
+    def _give_up(self) -> None:
+        while len(self._pending) > self.max_waiting:
+            hole = range(self._next, min(self._pending))
+            self._lost |= set(hole)
+            self._drain(self.bad_frames | frozenset(hole))
 
-    def _push_block(self, rows: list[NDArray[Any] | None]) -> None:
-        zero = np.zeros(self._order.source.size, np.uint8)
-        block = np.stack([zero if row is None else row for row in rows])
-        self._push(0, block, np.array([row is not None for row in rows]))
-
-    def _push(self, k: int, rows: NDArray[Any], valid: BoolArray) -> None:
+    def _level(self, k: int) -> _Level:
         if k == len(self._levels):
-            self._levels.append(_Level(np.zeros((self._n_buffer, rows.shape[1]), rows.dtype)))
-        level = self._levels[k]
-        level.products.append(lag_products(level.history, rows, self._lags(k), self._order.static_edges))
-        level.sums.append(self._order.group_sums(rows))
-        level.valid.append(valid)
-        level.history = np.concatenate([level.history, rows])[-self._n_buffer :]
-        coarse, coarse_valid = _paired(level, rows, valid)
-        if coarse.shape[0]:
-            self._push(k + 1, coarse, coarse_valid)
+            lags = lags_of_level(k, self._n_buffer)
+            first = np.searchsorted(self._order.static_owner, np.arange(self.qmap.n_q))
+            rows = np.zeros((self._n_buffer, self._order.source.size), np.uint8)
+            self._levels.append(_Level(rows, AgeSums(lags, first, self._order.static_owner.size)))
+        return self._levels[k]
 
-    def _copy(self) -> MultiTauAccumulator:
-        twin = object.__new__(MultiTauAccumulator)
-        twin.__dict__.update(self.__dict__)
-        twin._levels = [
-            _Level(v.history, v.odd, v.odd_valid, list(v.products), list(v.sums), list(v.valid)) for v in self._levels
-        ]
-        twin._pending = dict(self._pending)
-        return twin
+    def _push(self, k: int, sums: IntArray, valid: BoolArray, largest: int) -> None:
+        """Correlate the rows that were just put into the room of level k, and hand them on two by two."""
+        level, n_buffer, n = self._levels[k], self._n_buffer, sums.shape[0]
+        level.largest = max(level.largest, largest)
+        ages, rows = level.ages, level.rows[: n_buffer + n]
+        products = lag_products(rows, n_buffer, ages.lags, self._order.static_edges, level.largest)
+        # A row that waits for its partner is the last of those that are kept.
+        odd = ages.n_rows % 2
+        every_sum = np.concatenate([ages.last_sums[-1:], sums])[1 - odd :]
+        every_valid = np.concatenate([ages.last_valid[-1:], valid])[1 - odd :]
+        ages.add(products, sums, valid)
+        n_coarse, coarse_largest = (odd + n) // 2, 0
+        if n_coarse:
+            room = self._level(k + 1).room(n_buffer, n_coarse, 2 * level.largest)
+            coarse_largest = int(_add_two_by_two(rows, n_buffer - odd, room))
+        rows[:n_buffer] = rows[n:].copy()
+        if n_coarse:
+            even, uneven = slice(0, 2 * n_coarse, 2), slice(1, 2 * n_coarse, 2)
+            coarse_sums = every_sum[even] + every_sum[uneven]
+            self._push(k + 1, coarse_sums, every_valid[even] & every_valid[uneven], coarse_largest)
 
 
-def _paired(level: _Level, rows: NDArray[Any], valid: BoolArray) -> tuple[NDArray[Any], BoolArray]:
-    """Rows added two by two; an odd one waits in the level. A sum with a hole in it is a hole."""
-    if level.odd is not None:
-        rows = np.concatenate([level.odd[None], rows])
-        valid = np.concatenate([[level.odd_valid], valid])
-    even = rows.shape[0] // 2 * 2
-    left_over = even < rows.shape[0]
-    level.odd, level.odd_valid = (rows[-1], bool(valid[-1])) if left_over else (None, False)
-    wide = np.min_scalar_type(2 * int(rows.max(initial=0)))
-    coarse = rows[0:even:2].astype(wide) + rows[1:even:2].astype(wide)
-    return coarse, valid[0:even:2] & valid[1:even:2]
+@numba.njit(cache=True)
+def _add_two_by_two(rows: Any, first: Any, coarse: Any) -> Any:
+    """Returns the largest sum."""
+    largest = coarse[0, 0] * 0
+    for t in range(coarse.shape[0]):
+        one, other, target = rows[first + 2 * t], rows[first + 2 * t + 1], coarse[t]
+        for p in range(target.size):
+            target[p] = one[p] + other[p]
+        for p in range(target.size):
+            largest = max(largest, target[p])
+    return largest

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from beamline_ml.correlation.age_sums import AgeSums
 from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.jackknife import (
     MIN_BLOCKS,
@@ -19,22 +20,10 @@ from beamline_ml.correlation.jackknife import (
 )
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.errors import CorrelationError
-from beamline_ml.records import G2, BoolArray, Float64Array, IntArray
+from beamline_ml.records import G2, Float64Array, IntArray
 
 N_BLOCKS = 16
 DEFINITIONS = ("symmetric", "ratio_of_sums", "mean_of_ratios")
-
-
-@dataclass(frozen=True, slots=True)
-class LevelSums:
-    """Sums of one level; row t is the t-th group of 2^level frames."""
-
-    products: IntArray
-    """(n, n_lags, n_groups) sums over pixels of row t times row t - lag."""
-    sums: IntArray
-    """(n, n_groups) sums of counts."""
-    valid: BoolArray
-    """(n,) whether all frames of the row arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +56,15 @@ class _Bins:
         """(..., n_groups) summed to (..., n_q)."""
         return np.add.reduceat(groups, self.first, axis=-1)
 
-    def terms(self, definition: str, product: Float64Array, earlier: Float64Array, later: Float64Array) -> list[Any]:
-        """What the definition sums over the pairs (n_pairs, n_groups) of a lag."""
+    def terms(self, definition: str, level: AgeSums, lag: int) -> list[Any]:
+        """What the definition sums over pairs, (n_ages, columns) each, for one lag of a level."""
+        used = slice(0, level.n_ages)
         if definition == "symmetric":
-            return [product, earlier, later, np.ones((product.shape[0], 1))]
-        above, below = self.per_bin(product), self.per_bin(earlier) * self.per_bin(later)
+            sums = (level.product, level.earlier, level.later)
+            return [*(one[used, lag].astype(np.float64) for one in sums), level.pairs[used, lag, None].astype(float)]
         if definition == "ratio_of_sums":
-            return [above, below]
-        known = below > 0
-        return [np.where(known, above / np.where(known, below, 1.0), 0.0), known.astype(np.float64)]
+            return [self.per_bin(level.product[used, lag].astype(np.float64)), level.cross[used, lag]]
+        return [level.ratio[used, lag], level.known[used, lag].astype(np.float64)]
 
     def g2(self, definition: str, terms: Sequence[Float64Array]) -> Float64Array:
         """(..., n_q) g2 from summed terms (..., columns)."""
@@ -91,25 +80,16 @@ class _Bins:
 
 
 def read_out_levels(
-    levels: list[LevelSums],
-    lags: list[IntArray],
-    order: PixelOrder,
-    qmap: QMap,
-    frame_period_s: float,
-    definition: str,
+    levels: Sequence[AgeSums], order: PixelOrder, qmap: QMap, frame_period_s: float, definition: str
 ) -> G2:
-    """Normalise each lag of each level, with block-jackknife errors.
-
-    ``definition``: ``"symmetric"`` (mean over static bins of <I I'> / (<I> <I'>), each average over the pairs of that
-    lag), ``"ratio_of_sums"`` or ``"mean_of_ratios"`` as for C2.
-    """
+    """Normalise each lag of each level, with block-jackknife errors; ``definition``: one of DEFINITIONS."""
     if definition not in DEFINITIONS:
         raise CorrelationError(f"The definition {definition!r} is unknown.", f"Choose one of {DEFINITIONS}.")
     bins = _Bins.of(order, qmap.n_q)
     found = [
         _lag(level, k, j, lag, bins, definition)
-        for k, (level, level_lags) in enumerate(zip(levels, lags, strict=True))
-        for j, lag in enumerate(level_lags.tolist())
+        for k, level in enumerate(levels)
+        for j, lag in enumerate(level.lags.tolist())
     ]
     known = [one for one in found if one is not None]
     if not known:
@@ -123,25 +103,30 @@ def read_out_levels(
     return G2(delay_s, delay, g2, error, qmap.q_inv_angstrom, definition, "block_jackknife", stretched)
 
 
-def _lag(level: LevelSums, k: int, j: int, lag: int, bins: _Bins, definition: str) -> _Lag | None:
-    if level.valid.size <= lag:
-        return None
-    usable = np.flatnonzero(level.valid[lag:] & level.valid[:-lag])
-    n = usable.size
+def _lag(level: AgeSums, k: int, j: int, lag: int, bins: _Bins, definition: str) -> _Lag | None:
+    pairs = level.pairs[: level.n_ages, j]
+    n = int(pairs.sum())
     if n == 0:
         return None
-    m = min(n, N_BLOCKS)
-    edges = -(-np.arange(m) * n // m)
-    product = level.products[usable + lag, j].astype(np.float64)
-    earlier, later = (level.sums[at].astype(np.float64) for at in (usable, usable + lag))
-    terms = tuple(np.add.reduceat(term, edges, axis=0) for term in bins.terms(definition, product, earlier, later))
-    brightness = bins.per_bin(earlier.sum(axis=0)) / n / bins.per_bin(bins.n_pixels)
+    edges = _block_edges(pairs, min(n, N_BLOCKS))
+    terms = tuple(np.add.reduceat(term, edges, axis=0) for term in bins.terms(definition, level, j))
+    counts = level.earlier[: level.n_ages, j].sum(axis=0).astype(np.float64)
+    brightness = bins.per_bin(counts) / n / bins.per_bin(bins.n_pixels)
     return _Lag(k, lag, n, terms, brightness)
 
 
+def _block_edges(pairs: IntArray, n_blocks: int) -> IntArray:
+    """First age of each of ``n_blocks`` stretches with as nearly as possible the same number of pairs, or of fewer."""
+    n, before = int(pairs.sum()), np.cumsum(pairs) - pairs
+    wanted = -(-np.arange(n_blocks) * n // n_blocks)
+    edges = np.unique(np.searchsorted(before, wanted))
+    filled = [edge for edge, end in zip(edges, [*edges[1:], pairs.size], strict=True) if pairs[edge:end].any()]
+    return np.array([0, *filled[1:]], np.int64)
+
+
 def _deviations(one: _Lag, bins: _Bins, definition: str) -> Float64Array:
-    """(N_BLOCKS, n_q) deviations of g2 without each block of time; NaN when there are fewer than three pairs."""
-    if one.n_pairs < MIN_BLOCKS:
+    """(N_BLOCKS, n_q) deviations of g2 without each block of time; NaN when there are fewer than three blocks."""
+    if one.terms[0].shape[0] < MIN_BLOCKS:
         return np.full((N_BLOCKS, bins.first.size), np.nan)
     left_out = bins.g2(definition, [term.sum(axis=0) - term for term in one.terms])
     return np.stack([embedded(column, N_BLOCKS) for column in left_out.T], axis=1)
@@ -160,6 +145,6 @@ def _stretched(
             mean = one.brightness[q]
             white = (1 + 2 * mean) / (n_pixels[q] * mean**2) if mean > 0 else 0.0
             shares = correlated_share(field[:: 1 << one.level], one.lag, contrast, one.n_pairs)
-            factor = block_correction(shares, one.n_pairs, min(one.n_pairs, N_BLOCKS), variance, white)
+            factor = block_correction(shares, one.n_pairs, one.terms[0].shape[0], variance, white)
             result[:, q, t] = g2[q, t] + deviations[:, q, t] * np.sqrt(factor)
     return result

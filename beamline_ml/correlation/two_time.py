@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from beamline_ml.correlation.checkpoint import qmap_arrays, qmap_of
 from beamline_ml.correlation.choice import KERNELS, choose_kernel
 from beamline_ml.correlation.gram import PairKernel, check_range
 from beamline_ml.correlation.qmap import QMap
@@ -150,13 +151,8 @@ class TwoTimeAccumulator:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there."""
-        n, store, qmap = self.n_frames, self._store, self.qmap
+        n, store = self.n_frames, self._store
         arrays: dict[str, NDArray[Any]] = {
-            "labels": qmap.labels,
-            "static_labels": qmap.static_labels,
-            "mask": qmap.mask,
-            "q_inv_angstrom": qmap.q_inv_angstrom,
-            "n_bad_pixels": np.array(qmap.n_bad_pixels),
             "frame_period_s": np.array(self.frame_period_s),
             "n_frames": np.array(-1 if store.n_frames is None else store.n_frames),
             "normalization": np.array(self.normalization),
@@ -171,22 +167,14 @@ class TwoTimeAccumulator:
             "saturated": store.saturated[:n],
             "gram": self._gram[:, :n, :n],
         }
-        return arrays | ({} if qmap.flatfield is None else {"flatfield": qmap.flatfield})
+        return qmap_arrays(self.qmap) | arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """An accumulator in the state that :meth:`to_arrays` returned."""
-        qmap = QMap(
-            arrays["labels"],
-            arrays["static_labels"],
-            arrays["mask"],
-            arrays.get("flatfield"),
-            arrays["q_inv_angstrom"],
-        )
-        qmap.n_bad_pixels = int(arrays["n_bad_pixels"])
         n_frames, saturation, kind = int(arrays["n_frames"]), float(arrays["saturation"]), int(arrays["kind"])
         self = cls(
-            qmap,
+            qmap_of(arrays),
             float(arrays["frame_period_s"]),
             None if n_frames < 0 else n_frames,
             str(arrays["normalization"]),

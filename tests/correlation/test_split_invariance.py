@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
 from itertools import pairwise
 
@@ -9,7 +10,15 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beamline_ml.correlation import MultiTauAccumulator, TwoTimeAccumulator, multi_tau, two_time
+from beamline_ml.correlation import (
+    LongTwoTimeAccumulator,
+    MultiTauAccumulator,
+    TwoTimeAccumulator,
+    age_lag_two_time,
+    bin_time,
+    multi_tau,
+    two_time,
+)
 from beamline_ml.errors import CorrelationError
 
 from . import speckle
@@ -23,7 +32,21 @@ EXPECTED = {
     for bright in (False, True)
     for normalization in ("plain", "static")
 }
-MULTI_TAU = multi_tau(FRAMES, QMAP)
+SPREAD = np.minimum(BRIGHT, 255)
+MULTI_TAU = {
+    (bright, convention, definition): multi_tau(
+        SPREAD if bright else FRAMES, QMAP, convention=convention, definition=definition
+    )
+    for bright in (False, True)
+    for convention in ("aps", "scikit-beam")
+    for definition in ("symmetric", "ratio_of_sums", "mean_of_ratios")
+}
+AGE_LAG = {
+    (bright, convention): age_lag_two_time(SPREAD if bright else FRAMES, QMAP, n_ages=8, convention=convention)
+    for bright in (False, True)
+    for convention in ("aps", "scikit-beam")
+}
+BINNED = {bright: bin_time(two_time(BRIGHT if bright else FRAMES, QMAP), 4) for bright in (False, True)}
 
 
 @st.composite
@@ -67,15 +90,50 @@ def test_floating_point_two_time(blocks: list[tuple[int, int]]) -> None:
     assert accumulator.result().c2.tobytes() == two_time(frames, QMAP).c2.tobytes()
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(blocks=deliveries(), restart=st.integers(0, 12))
-def test_multi_tau(blocks: list[tuple[int, int]], restart: int) -> None:
-    accumulator = MultiTauAccumulator(QMAP)
+def through_file(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a checkpoint goes through: plain arrays, no pickle."""
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    blocks=deliveries(),
+    restart=st.integers(0, 12),
+    bright=st.booleans(),
+    convention=st.sampled_from(["aps", "scikit-beam"]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+def test_multi_tau(
+    blocks: list[tuple[int, int]], restart: int, bright: bool, convention: str, dtype: type[np.unsignedinteger]
+) -> None:
+    frames = (SPREAD if bright else FRAMES).astype(dtype)
+    accumulator = MultiTauAccumulator(QMAP, convention=convention)
     for i, (first, last) in enumerate(blocks):
-        accumulator.add(FRAMES[first:last], first)
+        accumulator.add(frames[first:last], first)
         if i == restart:
             with suppress(CorrelationError):  # one frame alone has no pair
                 accumulator.result()
-    result = accumulator.result()
-    assert result.g2.tobytes() == MULTI_TAU.g2.tobytes()
-    assert result.g2_err.tobytes() == MULTI_TAU.g2_err.tobytes()
+            accumulator = MultiTauAccumulator.from_arrays(through_file(accumulator.to_arrays()))
+    for definition in ("symmetric", "ratio_of_sums", "mean_of_ratios"):
+        result, expected = accumulator.result(definition), MULTI_TAU[bright, convention, definition]
+        assert result.g2.tobytes() == expected.g2.tobytes()
+        assert result.g2_err.tobytes() == expected.g2_err.tobytes()
+    assert accumulator.age_lag(8).c2.tobytes() == AGE_LAG[bright, convention].c2.tobytes()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(blocks=deliveries(), restart=st.integers(0, 12), bright=st.booleans())
+def test_long_two_time(blocks: list[tuple[int, int]], restart: int, bright: bool) -> None:
+    frames = BRIGHT if bright else FRAMES
+    accumulator = LongTwoTimeAccumulator(QMAP, max_rows=16)
+    for i, (first, last) in enumerate(blocks):
+        accumulator.add(frames[first:last], first)
+        if i == restart:
+            accumulator = LongTwoTimeAccumulator.from_arrays(through_file(accumulator.to_arrays()))
+    result, expected = accumulator.result(), BINNED[bright]
+    for name in ("c2", "numerator", "frame_sum"):
+        assert getattr(result, name).tobytes() == getattr(expected, name).tobytes(), name
