@@ -179,12 +179,17 @@ def show(
 @app.command(context_settings=_NEGATIVE_NUMBERS)
 def export(
     result: Annotated[str, typer.Argument(help="Run or key of a result.")],
-    path: Annotated[Path, typer.Argument(help="NXxpcs file to write (.h5, .nxs).")],
+    path: Annotated[Path, typer.Argument(help="File to write (.h5, .nxs, .hdf).")],
+    layout: Annotated[
+        str, typer.Option("--format", help="nxxpcs (NeXus definition), or aps (8-ID layout, for pyXpcsViewer).")
+    ] = "nxxpcs",
+    as_json: Json = False,
 ) -> None:
-    """Write a result as an NXxpcs file."""
-    from beamline_ml.results.console import chosen_results
+    """Write a result as an NXxpcs file, or in the layout of APS 8-ID."""
+    from beamline_ml.results.console import chosen_results, export_result
 
-    console.print(f"Wrote {chosen_results(result)[0].export_nxxpcs(path)}")
+    written = export_result(chosen_results(result)[0], layout, path)
+    _print_json({"file": str(written), "format": layout}) if as_json else console.print(f"Wrote {written}")
 
 
 @app.command()

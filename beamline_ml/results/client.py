@@ -205,6 +205,37 @@ class XPCSFit(Container):
             figure.savefig(path, dpi=150)
         return figure
 
+    def export(self, filepath: Any, fields: Any = None, *, format: str | None = None) -> Any:
+        """Write the result to a file: ``export("aps", path)`` or ``export("nxxpcs", path)``.
+
+        Parameters
+        ----------
+        filepath
+            ``"aps"`` for the layout of APS 8-ID, which pyXpcsViewer opens; ``"nxxpcs"`` for the NeXus application
+            definition. Anything else is a path for tiled's own export, in the format of its suffix or of ``format``.
+        fields
+            Path of the file to write; for tiled's own export, the names to export.
+
+        Returns
+        -------
+        path
+            Path of the APS or NXxpcs file.
+
+        Raises
+        ------
+        ResultError
+            When the result is not complete, or no path is given.
+        """
+        if filepath not in ("aps", "nxxpcs"):
+            return super().export(filepath, fields, format=format)
+        if not isinstance(fields, str | Path):
+            raise ResultError(f"There is no file to write {filepath} to.", 'For example: result.export("aps", "a.hdf")')
+        if filepath == "aps":
+            from beamline_ml.results.aps import export_aps
+
+            return export_aps(self, fields)
+        return self.export_nxxpcs(fields)
+
     def export_nxxpcs(self, path: str | Path) -> Path:
         """Write the result as a NeXus file of the application definition NXxpcs."""
         from beamline_ml.results.nxxpcs import export_nxxpcs

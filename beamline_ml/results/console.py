@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +38,19 @@ def chosen_results(name: str | None) -> list[XPCSFit]:
     if not found:
         raise ResultError(f"There is no result{'' if name is None else f' of run {name}'}.", remedy)
     return found
+
+
+def export_result(result: XPCSFit, layout: str, path: Path) -> Path:
+    """Write a result as ``nxxpcs`` or ``aps``.
+
+    Raises
+    ------
+    ResultError
+        When the layout is another, or the result is not complete.
+    """
+    if layout not in ("nxxpcs", "aps"):
+        raise ResultError(f"Results are not exported as {layout!r}.", "Choose --format nxxpcs or --format aps.")
+    return Path(result.export(layout, path))
 
 
 def as_rows(found: Sequence[XPCSFit]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from beamline_ml.errors import ResultError
 from beamline_ml.results.identity import ANALYSIS_VERSION
+from beamline_ml.results.nexus_fields import add_field, add_group, replace_file
 
 if TYPE_CHECKING:
     import h5py
@@ -45,11 +46,7 @@ def export_nxxpcs(result: XPCSFit, path: str | Path) -> Path:
     """
     arrays = {name: np.asarray(getattr(result, name)) for name in REQUIRED}
     arrays |= {name: np.asarray(result[name].read()) for name in _OPTIONAL if name in result}
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.partial")
-    unfinished.write_bytes(nxxpcs_bytes(dict(result.metadata), arrays))
-    unfinished.replace(target)
-    return target
+    return replace_file(Path(path), nxxpcs_bytes(dict(result.metadata), arrays))
 
 
 async def serve_nxxpcs(mimetype: str, adapter: Any, metadata: Mapping[str, Any], filter_for_access: Any) -> bytes:
@@ -87,7 +84,7 @@ def nxxpcs_bytes(metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file.attrs["default"] = "entry"
-        entry = _group(file, "entry", "NXentry")
+        entry = add_group(file, "entry", "NXentry")
         _write_entry(entry, metadata)
         _write_instrument(entry, metadata["experiment"])
         _write_data(entry, arrays, metadata)
@@ -97,92 +94,83 @@ def nxxpcs_bytes(metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def _group(parent: h5py.Group, name: str, nexus_class: str) -> h5py.Group:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = nexus_class
-    return group
-
-
-def _put(group: h5py.Group, name: str, value: Any, units: str | None = None, **attributes: Any) -> None:
-    if isinstance(value, str):
-        import h5py
-
-        group.create_dataset(name, data=value, dtype=h5py.string_dtype())
-    else:
-        array = np.asarray(value)
-        group.create_dataset(name, data=array, dtype=array.dtype)
-    group[name].attrs.update({**attributes, **({"units": units} if units else {})})
-
-
 def _write_entry(entry: h5py.Group, metadata: Mapping[str, Any]) -> None:
     started = datetime.fromtimestamp(float(metadata.get("run_time") or 0.0), UTC)
     entry.attrs["default"] = "data"
-    _put(entry, "definition", "NXxpcs")
-    _put(entry, "entry_identifier", str(metadata["scan_uid"])[:8])
-    _put(entry, "entry_identifier_uuid", str(metadata["scan_uid"]))
-    _put(entry, "scan_number", int(metadata.get("scan_id") or 0))
-    _put(entry, "start_time", started.isoformat())
-    sample = _group(entry, "sample", "NXsample")
+    add_field(entry, "definition", "NXxpcs")
+    # Of a bluesky run, the scan id; the uid follows.
+    add_field(entry, "entry_identifier", str(metadata.get("scan_id") or metadata["scan_uid"][:8]))
+    add_field(entry, "entry_identifier_uuid", str(metadata["scan_uid"]))
+    add_field(entry, "scan_number", int(metadata.get("scan_id") or 0))
+    add_field(entry, "start_time", started.isoformat())
+    sample = add_group(entry, "sample", "NXsample")
     described = metadata.get("sample", {})
-    _put(sample, "name", str(described.get("name", "unnamed")))
+    add_field(sample, "name", str(described.get("name", "unnamed")))
     if described.get("composition"):
-        _put(sample, "chemical_formula", str(described["composition"]))
+        add_field(sample, "chemical_formula", str(described["composition"]))
 
 
 def _write_instrument(entry: h5py.Group, experiment: Mapping[str, Any]) -> None:
-    instrument = _group(entry, "instrument", "NXinstrument")
-    beam = _group(instrument, "incident_beam", "NXbeam")
-    _put(beam, "incident_energy", float(experiment["photon_energy_kev"]), "keV")
-    detector = _group(instrument, "detector", "NXdetector")
-    _put(detector, "count_time", float(experiment["exposure_s"]), "s")
-    _put(detector, "frame_time", float(experiment["frame_period_s"]), "s")
-    _put(detector, "distance", float(experiment["detector_distance_m"]), "m")
-    _put(detector, "beam_center_x", float(experiment["beam_center_column_px"]), "pixel")
-    _put(detector, "beam_center_y", float(experiment["beam_center_row_px"]), "pixel")
+    instrument = add_group(entry, "instrument", "NXinstrument")
+    beam = add_group(instrument, "incident_beam", "NXbeam")
+    add_field(beam, "incident_energy", float(experiment["photon_energy_kev"]), "keV")
+    detector = add_group(instrument, "detector", "NXdetector")
+    add_field(detector, "count_time", float(experiment["exposure_s"]), "s")
+    add_field(detector, "frame_time", float(experiment["frame_period_s"]), "s")
+    add_field(detector, "distance", float(experiment["detector_distance_m"]), "m")
+    add_field(detector, "beam_center_x", float(experiment["beam_center_column_px"]), "pixel")
+    add_field(detector, "beam_center_y", float(experiment["beam_center_row_px"]), "pixel")
     for axis in ("x", "y"):
-        _put(detector, f"{axis}_pixel_size", float(experiment["pixel_size_m"]), "m")
+        add_field(detector, f"{axis}_pixel_size", float(experiment["pixel_size_m"]), "m")
 
 
 def _write_data(entry: h5py.Group, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
-    data = _group(entry, "data", "NXdata")
+    data = add_group(entry, "data", "NXdata")
     data.attrs["signal"] = "g2"
     data.attrs["axes"] = ["delay_difference", "."]
     frames = arrays["delay_s"] / float(metadata["experiment"]["frame_period_s"])
-    _put(data, "delay_difference", np.rint(frames).astype(np.int64), "frames")
+    add_field(data, "delay_difference", np.rint(frames).astype(np.int64), "frames", storage_mode="one_array")
     # The definition's one_array: delays along the first axis, bins along the second.
-    _put(data, "g2", arrays["g2"].T, storage_mode="one_array")
-    _put(data, "g2_derr", arrays["g2_err"].T, storage_mode="one_array")
-    _put(data, "frame_sum", np.nansum(arrays["intensity"], axis=0), "counts")
+    add_field(data, "g2", arrays["g2"].T, storage_mode="one_array")
+    add_field(data, "g2_derr", arrays["g2_err"].T, storage_mode="one_array")
+    add_field(data, "frame_sum", np.nansum(arrays["intensity"], axis=0), "counts")
     if "average_frame" in arrays:
-        _put(data, "frame_average", arrays["average_frame"], "counts")
+        add_field(data, "frame_average", arrays["average_frame"], "counts")
 
 
 def _write_two_time(entry: h5py.Group, arrays: Arrays) -> None:
-    group = _group(entry, "twotime", "NXdata")
+    group = add_group(entry, "twotime", "NXdata")
     group.attrs["signal"] = "two_time_corr_func"
     attributes: dict[str, Any] = {
         "baseline_reference": 1,
         "time_origin_location": "upper_left",
         "populated_elements": "all",
     }
-    _put(group, "two_time_corr_func", arrays["c2"], storage_mode="one_array_q_first", **attributes)
-    _put(group, "age", arrays["age_s"], "s")
-    ages: dict[str, Any] = {"storage_mode": "one_array", "baseline_reference": 1, "first_point_for_fit": 0}
-    _put(group, "g2_from_two_time_corr_func", arrays["g2"].T, **ages)
-    _put(group, "g2_err_from_two_time_corr_func", arrays["g2_err"].T, storage_mode="one_array")
+    add_field(group, "two_time_corr_func", arrays["c2"], storage_mode="one_array_q_first", **attributes)
+    add_field(group, "age", arrays["age_s"], "s")
+    # The first point is the first lag, which holds no shot noise: it belongs to the fit.
+    ages: dict[str, Any] = {"storage_mode": "one_array_q_last", "baseline_reference": 1, "first_point_for_fit": 1}
+    add_field(group, "g2_from_two_time_corr_func", arrays["g2"].T, **ages)
+    add_field(group, "g2_err_from_two_time_corr_func", arrays["g2_err"].T, storage_mode="one_array_q_last")
 
 
 def _write_masks(entry: h5py.Group, arrays: Arrays) -> None:
     if "roi_map" not in arrays:
         return
-    masks = _group(entry["instrument"], "masks", "NXnote")
-    _put(masks, "dynamic_roi_map", arrays["roi_map"], "au")
-    _put(masks, "dynamic_q_list", arrays["q_inv_angstrom"], "1/angstrom")
+    masks = add_group(entry["instrument"], "masks", "NXnote")
+    add_field(masks, "dynamic_roi_map", arrays["roi_map"], "au")
+    add_field(masks, "dynamic_q_list", arrays["q_inv_angstrom"], "1/angstrom")
+    # Static bins are a refinement that results do not publish: the dynamic bins are the coarsest of them.
+    add_field(masks, "static_roi_map", arrays["roi_map"], "au")
+    add_field(masks, "static_q_list", arrays["q_inv_angstrom"], "1/angstrom")
 
 
 def _write_process(file: h5py.File, metadata: Mapping[str, Any]) -> None:
-    process = _group(file, "process", "NXprocess")
-    _put(process, "program", "beamline-ml")
-    _put(process, "version", str(metadata.get("versions", {}).get("beamline_ml", ANALYSIS_VERSION)))
-    _put(process, "settings", json.dumps(metadata.get("settings", {}), sort_keys=True))
-    _put(process, "result_id", str(metadata.get("result_id", "")))
+    process = add_group(file, "process", "NXprocess")
+    add_field(process, "program", "beamline-ml")
+    add_field(process, "version", str(metadata.get("versions", {}).get("beamline_ml", ANALYSIS_VERSION)))
+    published = datetime.fromtimestamp(float(metadata.get("published_at") or 0.0), UTC)
+    add_field(process, "date", published.isoformat())
+    add_field(process, "sequence_index", 1)
+    add_field(process, "settings", json.dumps(metadata.get("settings", {}), sort_keys=True))
+    add_field(process, "result_id", str(metadata.get("result_id", "")))
