@@ -153,10 +153,13 @@ def _add_pairs(
     known: Any,
 ) -> None:
     n_before = valid.size - products.shape[0]
+    shift = 0
+    while (1 << shift) < chunk:
+        shift += 1
     for t in range(products.shape[0]):
-        age = (n_rows + t) // chunk
+        age, now = (n_rows + t) >> shift, n_before + t
         for k in range(lags.size):
-            now, then = n_before + t, n_before + t - lags[k]
+            then = now - lags[k]
             if not (valid[now] and valid[then]):
                 continue
             pairs[age, k] += 1
@@ -172,5 +175,6 @@ def _add_pairs(
                 below = np.float64(here) * np.float64(there)
                 cross[age, k, q] += below
                 if below > 0:
-                    ratio[age, k, q] += above / below
                     known[age, k, q] += 1
+                    if above > 0:
+                        ratio[age, k, q] += above / below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -58,20 +59,59 @@ def multi_tau_events(
     group_of = np.repeat(np.arange(order.static_owner.size, dtype=np.int32), np.diff(order.static_edges))
     sums = np.zeros((order.static_owner.size, n_frames), np.int64)
     _event_sums(*events, group_of, sums)
-    levels: list[AgeSums] = []
+    grid = _Grid.of(n_frames, buffer_length(convention), order.static_owner.size)
+    few = _n_pairs(events[0]) < events[0].size * len(grid.lags)
+    products = (_products_by_pair if few else _products_by_level)(events, group_of, grid)
     first_group = np.searchsorted(order.static_owner, np.arange(qmap.n_q))
-    while valid.size > 1:
-        lags = lags_of_level(len(levels), buffer_length(convention))
-        products = np.zeros((sums.shape[0], lags.size, valid.size), np.int64)
-        _event_products(*events, group_of, int(lags[0]), int(lags[-1]), products)
-        levels.append(AgeSums(lags, first_group, order.static_owner.size))
+    levels: list[AgeSums] = []
+    for level_lags, level_products in zip(grid.lags, products, strict=True):
+        levels.append(AgeSums(level_lags, first_group, order.static_owner.size))
         # Groups come first while summing, because a group's events come together.
-        levels[-1].add(products.transpose(2, 1, 0), sums.T, valid)
+        levels[-1].add(level_products.transpose(2, 1, 0), sums.T, valid)
         valid = valid[0 : valid.size - 1 : 2] & valid[1 : valid.size : 2]
         sums = sums[:, 0 : 2 * valid.size : 2] + sums[:, 1 : 2 * valid.size : 2]
-        n = _halve(*events, valid.size)
-        events = (events[0][:n], events[1][:n], events[2][:n])
     return read_out_levels(levels, order, qmap, frame_period_s, definition)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Room for the products of every level, one level after the other."""
+
+    lags: list[IntArray]
+    n_rows: list[int]
+    """Rows of each level."""
+    n_groups: int
+
+    @classmethod
+    def of(cls, n_frames: int, n_buffer: int, n_groups: int) -> _Grid:
+        n_rows = [n_frames >> k for k in range(n_frames.bit_length()) if k == 0 or n_frames >> k > 1]
+        return cls([lags_of_level(k, n_buffer) for k in range(len(n_rows))], n_rows, n_groups)
+
+    def shape(self, level: int) -> tuple[int, int, int]:
+        """(n_groups, n_lags, n_rows)."""
+        return self.n_groups, self.lags[level].size, self.n_rows[level]
+
+
+def _products_by_level(events: Events, group_of: NDArray[np.int32], grid: _Grid) -> list[IntArray]:
+    """Level by level, events of two frames being added to those of one: for pixels with many events."""
+    found = []
+    for k, lags in enumerate(grid.lags):
+        if k:
+            n = _halve(*events, grid.n_rows[k])
+            events = (events[0][:n], events[1][:n], events[2][:n])
+        found.append(np.zeros(grid.shape(k), np.int64))
+        _event_products(*events, group_of, int(lags[0]), int(lags[-1]), found[-1])
+    return found
+
+
+def _products_by_pair(events: Events, group_of: NDArray[np.int32], grid: _Grid) -> list[IntArray]:
+    """Every pair of events of a pixel once, in the levels that hold its lag: for pixels with few."""
+    sizes = [int(np.prod(grid.shape(k))) for k in range(len(grid.lags))]
+    starts = np.cumsum([0, *sizes])
+    every = np.zeros(starts[-1], np.int64)
+    shortest, longest = (np.array([lags[at] for lags in grid.lags]) for at in (0, -1))
+    _pair_products(*events, group_of, shortest, longest, np.array(grid.n_rows), starts, every)
+    return [every[starts[k] : starts[k + 1]].reshape(grid.shape(k)) for k in range(len(sizes))]
 
 
 Events = tuple[NDArray[np.int32], NDArray[np.int32], IntArray]
@@ -105,9 +145,9 @@ def _by_pixel(
     frames: IntArray, pixels: IntArray, counts: IntArray, place_of: NDArray[np.int32], valid: BoolArray
 ) -> Events:
     """Events of used pixels and valid frames, sorted; those of the same frame and pixel added."""
-    n = _used_events(frames, pixels, place_of, valid)
-    events = (np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int64))
-    in_order = _take_used(frames, pixels, counts, place_of, valid, *events)
+    room = (np.empty(frames.size, np.int32), np.empty(frames.size, np.int32), np.empty(frames.size, np.int64))
+    n, in_order = _take_used(frames, pixels, counts, place_of, valid, *room)
+    events = (room[0][:n], room[1][:n], room[2][:n])
     if not in_order:
         order = np.argsort(events[1], kind="stable")
         events = (events[0][order], events[1][order], events[2][order])
@@ -121,18 +161,10 @@ def _by_pixel(
 
 
 @numba.njit(cache=True)
-def _used_events(frames: Any, pixels: Any, place_of: Any, valid: Any) -> Any:
-    n = 0
-    for e in range(frames.size):
-        n += place_of[pixels[e]] >= 0 and valid[frames[e]]
-    return n
-
-
-@numba.njit(cache=True)
 def _take_used(
     frames: Any, pixels: Any, counts: Any, place_of: Any, valid: Any, place: Any, frame: Any, count: Any
 ) -> Any:
-    """Returns whether the frames come in order."""
+    """Returns how many there are, and whether their frames come in order."""
     n, in_order = 0, True
     for e in range(frames.size):
         p, t = place_of[pixels[e]], frames[e]
@@ -142,7 +174,7 @@ def _take_used(
             count[n] = counts[e]
             in_order &= n == 0 or frame[n - 1] <= t
             n += 1
-    return in_order
+    return n, in_order
 
 
 @numba.njit(cache=True)
@@ -213,4 +245,50 @@ def _event_products(
             lag = frame[e] - frame[earlier]
             if lag >= shortest:
                 products[group_of[place[e]], lag - shortest, frame[e]] += count[e] * count[earlier]
+            earlier -= 1
+
+
+@numba.njit(cache=True)
+def _n_pairs(place: Any) -> Any:
+    """Pairs of events of the same pixel."""
+    total, earlier = 0, 0
+    for e in range(1, place.size):
+        earlier = earlier + 1 if place[e] == place[e - 1] else 0
+        total += earlier
+    return total
+
+
+@numba.njit(cache=True)
+def _pair_products(
+    place: Any,
+    frame: Any,
+    count: Any,
+    group_of: Any,
+    shortest: Any,
+    longest: Any,
+    n_rows: Any,
+    starts: Any,
+    products: Any,
+) -> None:
+    n_levels = shortest.size
+    # Rows of frames are at most one further apart, or nearer, than the frames' distance says.
+    first_level = np.empty(n_rows[0], np.int64)
+    for distance in range(first_level.size):
+        level = 0
+        while level < n_levels and distance >> level > longest[level] + 1:
+            level += 1
+        first_level[distance] = level
+    for e in range(1, place.size):
+        group, later = group_of[place[e]], frame[e]
+        earlier = e - 1
+        while earlier >= 0 and place[earlier] == place[e]:
+            level = first_level[later - frame[earlier]]
+            while level < n_levels and ((later - frame[earlier]) >> level) + 1 >= shortest[level]:
+                row = later >> level
+                lag = row - (frame[earlier] >> level)
+                if shortest[level] <= lag <= longest[level] and row < n_rows[level]:
+                    n_lags = longest[level] - shortest[level] + 1
+                    at = (group * n_lags + lag - shortest[level]) * n_rows[level] + row
+                    products[starts[level] + at] += count[e] * count[earlier]
+                level += 1
             earlier -= 1

@@ -62,7 +62,8 @@ def correlated_share(field: Float64Array, lag: int, contrast: float, n_pairs: in
     f(k)^4 + f(k+lag)^2 f(k-lag)^2, and with one more power of b the 4-cycles, minus the 3-cycles, plus the pairs.
     """
     last = field.size - 1
-    support = last if field[-1] > 0 else int(np.flatnonzero(field)[-1])
+    # The curve falls, so that its zeros are the last entries.
+    support = last if field[-1] > 0 else last - int(np.searchsorted(field[::-1], 0.0, side="right"))
     k = np.arange(min(n_pairs, support + lag + 1))
     here, at_lag = field[np.minimum(k, last)], field[min(lag, last)]
     plus, minus = field[np.minimum(k + lag, last)], field[np.minimum(np.abs(k - lag), last)]

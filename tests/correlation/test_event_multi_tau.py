@@ -23,7 +23,9 @@ def frames(qmap: QMap) -> np.ndarray:
 
 @pytest.mark.parametrize("definition", ["symmetric", "ratio_of_sums", "mean_of_ratios"])
 @pytest.mark.parametrize("convention", ["aps", "scikit-beam"])
-def test_events_equal_frames(qmap: QMap, frames: np.ndarray, convention: str, definition: str) -> None:
+@pytest.mark.parametrize("mean", [0.02, 0.5], ids=["pair by pair", "level by level"])
+def test_events_equal_frames(qmap: QMap, mean: float, convention: str, definition: str) -> None:
+    frames = speckle.counts(np.random.default_rng(1), qmap, 205, mean)
     t, row, col = np.nonzero(frames)
     pixel, count = row * frames.shape[2] + col, frames[t, row, col]
     choices = {"convention": convention, "definition": definition, "bad_frames": [17, 90]}
