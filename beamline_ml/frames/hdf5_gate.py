@@ -16,8 +16,8 @@ from beamline_ml.errors import FileRefused, FramesError
 _DEEPEST_SOFT_LINK = 8
 
 
-def contained_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset called ``name``, when everything on the way to it lies in this file.
+def contained_dataset(file: h5py.File, name: str, numbers: bool = True) -> h5py.Dataset:
+    """The dataset called ``name``, when everything on the way to it lies in this file; ``numbers`` False allows texts.
 
     Raises
     ------
@@ -30,6 +30,8 @@ def contained_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if not isinstance(node, h5py.Dataset):
         raise FramesError(f"{name} in {file.filename} is no dataset.", "Check the dataset name in the run's documents.")
     _refuse_foreign_bytes(node, file.filename)
+    if numbers:
+        _require_numbers(node, file.filename)
     return node
 
 
@@ -101,6 +103,9 @@ def _refuse_foreign_bytes(dataset: h5py.Dataset, path: str) -> None:
                 "Name the files that hold the frames in the run's documents, or let tiled read it (leave its folder "
                 "out of data.allowed_roots).",
             )
+
+
+def _require_numbers(dataset: h5py.Dataset, path: str) -> None:
     if dataset.dtype.kind not in "uifb" or dataset.dtype.hasobject:
         raise FileRefused(
             f"{dataset.name} in {path} holds {dataset.dtype}, not plain numbers.",

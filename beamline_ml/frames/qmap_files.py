@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -10,11 +11,22 @@ from numpy.typing import NDArray
 
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.errors import FileMissing, GeometryError
-from beamline_ml.frames.hdf5_gate import read_numbers
+from beamline_ml.frames.hdf5 import open_hdf5
+from beamline_ml.frames.hdf5_gate import contained_dataset, contains, links_in, read_numbers
 from beamline_ml.frames.poni import rings_from_poni
 
 _APS_GROUPS = ("qmap", "xpcs/qmap")
 _MAX_BYTES = 2**30
+_TEXTS = {"map_names", "map_units"}
+_FIELDS = {
+    *_TEXTS,
+    *("mask", "blemish", "beam_center_x", "beam_center_y", "pixel_size", "detector_distance", "energy"),
+    *(
+        f"{kind}_{name}"
+        for kind in ("dynamic", "static")
+        for name in ("roi_map", "num_pts", "v_list_dim0", "v_list_dim1", "index_mapping")
+    ),
+}
 _HDF5_SUFFIXES = {".h5", ".hdf", ".hdf5", ".nxs", ".qmap"}
 _TO_INV_ANGSTROM = {"1/a": 1.0, "a^-1": 1.0, "1/å": 1.0, "å^-1": 1.0, "1/angstrom": 1.0, "1/nm": 0.1, "nm^-1": 0.1}
 
@@ -60,12 +72,23 @@ def _load_aps(path: Path) -> QMap:
 
 
 def _read_aps(file: h5py.File, path: Path) -> QMap:
-    group = next((name for name in _APS_GROUPS if f"{name}/dynamic_roi_map" in file), None)
+    group = next((name for name in _APS_GROUPS if contains(file, f"{name}/dynamic_roi_map")), None)
     if group is None:
         raise GeometryError(
             f"{path} has neither /qmap/dynamic_roi_map nor /xpcs/qmap/dynamic_roi_map.",
             "Give a q-map file of pySimpleMask or an APS XPCS result file.",
         )
+    return read_aps_qmap(file, group)
+
+
+def read_aps_qmap(file: h5py.File, group: str) -> QMap:
+    """The q-map in a group of an open APS file.
+
+    Raises
+    ------
+    GeometryError
+        When it contradicts itself.
+    """
 
     def read(name: str) -> NDArray[np.generic] | None:
         return read_numbers(file, f"{group}/{name}", _MAX_BYTES) if f"{group}/{name}" in file else None
@@ -74,6 +97,30 @@ def _read_aps(file: h5py.File, path: Path) -> QMap:
     assert labels is not None
     n_q = int(labels.max(initial=0))
     return QMap(labels, read("static_roi_map"), read("mask"), None, _q_values(file, group, n_q))
+
+
+def aps_qmap_fields(path: Path) -> dict[str, Any]:
+    """Fields of an APS q-map by name, numbers and texts, as they stand in the file; empty for any other file.
+
+    Raises
+    ------
+    FileRefused
+        When one of them lies outside the file or is far too large.
+    """
+    if path.suffix.lower() not in _HDF5_SUFFIXES:
+        return {}
+    with open_hdf5(path) as file:
+        group = next((name for name in _APS_GROUPS if contains(file, f"{name}/dynamic_roi_map")), None)
+        names = links_in(file, group) if group else {}
+        return {name: _field(file, f"{group}/{name}") for name in names if name in _FIELDS}
+
+
+def _field(file: h5py.File, name: str) -> Any:
+    if name.rsplit("/", 1)[1] not in _TEXTS:
+        return read_numbers(file, name, _MAX_BYTES)
+    # Checked like numbers, except that texts are no numbers.
+    node = contained_dataset(file, name, numbers=False)
+    return [str(text) for text in np.atleast_1d(node.asstr()[()])]
 
 
 def _q_values(file: h5py.File, group: str, n_q: int) -> NDArray[np.float64] | None:
