@@ -87,6 +87,10 @@ class NotIdentifiable(FitRefused):
     """The data do not determine what is asked (for example, start positions that are too uncertain)."""
 
 
+class DocumentRefused(BeamlineMLError):
+    """A message is no bluesky document, or a document that makes no sense where it came."""
+
+
 class ServiceError(BeamlineMLError):
     """A service (tiled, Prefect, worker, watcher) is down, refuses, or answers nonsense."""
 

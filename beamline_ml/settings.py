@@ -153,6 +153,35 @@ class AcquisitionSettings(_Section):
     """Movie that the simulated detector plays back."""
 
 
+class DocumentsSettings(_Section):
+    """Where ``beamline-ml write-documents`` gets documents from, and where ``subscribe_broker`` sends them."""
+
+    kind: Literal["nats", "kafka", "redis", "zmq", "zmq-proxy"] = "nats"
+    """Broker: NATS JetStream, Kafka, a Redis stream, the writer itself over 0MQ, or bluesky's 0MQ proxy (loses
+    documents while nobody listens, and is only read from)."""
+    address: str | None = None
+    """Server; several of NATS or Kafka with commas between. None means the usual port on this machine. With ``zmq`` it
+    is the writer's own socket, which the RunEngine connects to."""
+    stream: str = Field(default="bluesky-documents", pattern=r"^[A-Za-z0-9_-]+$")
+    """JetStream stream and subject, Kafka topic or Redis key; made where it is missing."""
+    group: str = Field(default="tiled-writer", pattern=r"^[A-Za-z0-9_-]+$")
+    """Name under which the broker remembers how far the writer has come."""
+    serializer: Literal["json", "msgpack"] = "json"
+    """What is sent; both are understood when received."""
+    prefix: str = ""
+    """Prefix that publishers to bluesky's 0MQ proxy use; empty takes all."""
+    user: str | None = None
+    password: SecretStr | None = None
+    tls_ca: Path | None = None
+    """Certificate authority of the broker; None uses TLS only where the address asks for it."""
+    kafka: dict[str, SecretStr] = {}
+    """More librdkafka settings, for example ``{"sasl.mechanism": "SCRAM-SHA-512"}``."""
+    max_message_mib: float = Field(default=8.0, gt=0)
+    """A larger message is no document, in MiB."""
+    keep_messages: int = Field(default=1_000_000, ge=1_000)
+    """How many messages a stream that is made here keeps (NATS, Redis); the oldest go first, written or not."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, in one tree."""
 
@@ -175,6 +204,7 @@ class Settings(BaseSettings):
     analysis: AnalysisSettings = AnalysisSettings()
     live: LiveSettings = LiveSettings()
     acquisition: AcquisitionSettings = AcquisitionSettings()
+    documents: DocumentsSettings = DocumentsSettings()
 
     @property
     def profile_dir(self) -> Path:

@@ -38,11 +38,16 @@ class Journal:
         self.path = folder / f"{uid}{_SUFFIX}"
         self._file = self.path.open("a", encoding="utf-8")
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _cut_off_tail(self.path)
 
     def append(self, name: str, doc: Document) -> None:
         """Write one document; it survives the death of this process."""
         self._file.write(json.dumps({"name": name, "doc": doc}, cls=NumpyEncoder) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written; it then survives the machine losing power too."""
+        os.fsync(self._file.fileno())
 
     def discard(self) -> None:
         """Tiled has the whole run: remove the file."""
@@ -52,6 +57,15 @@ class Journal:
     def leave(self) -> None:
         """Tiled does not have the run: leave the file to recovery."""
         self._file.close()
+
+
+def _cut_off_tail(path: Path) -> None:
+    """Remove a last line without an end, which its writer died over; the next document must not be glued to it."""
+    written = path.read_bytes()
+    complete = written.rfind(b"\n") + 1
+    if complete < len(written):
+        _log.warning("%s ended in the middle of a document", path)
+        os.truncate(path, complete)
 
 
 @contextmanager

@@ -65,28 +65,38 @@ def _recover(path: Path, connection: Connection) -> str | None:
         documents = read_documents(file)
         if not documents or documents[0][0] != "start":
             _log.error("%s does not begin with a start document", path)
-            _file_away(path, "unreadable")
+            file_away(path, "unreadable")
             return None
         uid, container = str(documents[0][1]["uid"]), connection.container()
-        if not _is_complete(container, uid):
+        if not is_complete(container, uid):
             _replay(container, uid, documents)
-        _file_away(path, "replayed")
+        file_away(path, "replayed")
         return uid
 
 
-def _is_complete(container: Container, uid: str) -> bool:
-    """Whether tiled has the stop document, which a writer writes last."""
+def is_complete(container: Container, uid: str) -> bool:
+    """Whether tiled has the stop document of a run, which a writer writes last."""
     return uid in container and bool(container[uid].metadata.get("stop"))
 
 
 def _replay(container: Container, uid: str, documents: list[tuple[str, Document]]) -> None:
+    forget_run(container, uid)
+    writer = run_writer(container, _REPLAY_BATCH)
+    for name, doc in with_stop(documents):
+        writer(name, doc)
+
+
+def forget_run(container: Container, uid: str) -> None:
+    """Delete what tiled holds of a run, if anything; detector files stay."""
     if uid in container:
         container[uid].delete(recursive=True, external_only=False)
-    if documents[-1][0] != "stop":
-        documents = [*documents, ("stop", _missing_stop(uid, documents))]
-    writer = run_writer(container, _REPLAY_BATCH)
-    for name, doc in documents:
-        writer(name, doc)
+
+
+def with_stop(documents: list[tuple[str, Document]]) -> list[tuple[str, Document]]:
+    """The documents of a run whose process died, with a stop document that says so; a run with its own is unchanged."""
+    if documents[-1][0] == "stop":
+        return documents
+    return [*documents, ("stop", _missing_stop(str(documents[0][1]["uid"]), documents))]
 
 
 def _missing_stop(uid: str, documents: list[tuple[str, Document]]) -> Document:
@@ -112,7 +122,8 @@ def _frames_per_stream(documents: list[tuple[str, Document]]) -> dict[str, int]:
     return counts
 
 
-def _file_away(path: Path, folder: str) -> None:
+def file_away(path: Path, folder: str) -> None:
+    """Move a journal that is dealt with into a folder beside it."""
     target = path.parent / folder / path.name
     target.parent.mkdir(exist_ok=True)
     path.replace(target)
