@@ -193,6 +193,27 @@ def export(
 
 
 @app.command()
+def correlate(
+    file: Annotated[Path, typer.Argument(help="Eiger master, areaDetector HDF5, Rigaku .bin, .tpx3, .npy or .npz.")],
+    qmap: Annotated[Path, typer.Option(help="q-map: APS HDF5 file or .poni.")],
+    out: Annotated[Path | None, typer.Option(help="Result file; default NAME_results.hdf here.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Mask file, nonzero = use.")] = None,
+    frame_period_s: Annotated[float | None, typer.Option(help="Time between frames, where the file has none.")] = None,
+    n_frames: Annotated[int | None, typer.Option(help="Length of a run of photon events.")] = None,
+    photon_at: Annotated[str, typer.Option(help="Timepix clusters: centroid, brightest or hits.")] = "centroid",
+    normalization: Annotated[str, typer.Option(help="Of the two-time functions: plain or static.")] = "plain",
+    max_gib: Annotated[float, typer.Option(help="Most memory for frames, in GiB.")] = 4.0,
+    as_json: Json = False,
+) -> None:
+    """Correlate a detector file, without a run or a server; writes a result file of the APS 8-ID layout."""
+    from beamline_ml.service.file_correlation import FileRequest, correlate_file
+
+    request = FileRequest(file, qmap, out, mask, frame_period_s, n_frames, photon_at, normalization, max_gib)
+    report = correlate_file(request)
+    _print_json(report) if as_json else console.print_json(data=report)
+
+
+@app.command()
 def doctor(state_dir: StateDir = None, as_json: Json = False) -> None:
     """Check ports, disk, versions, services, data roots and GPU, and say what to do about each."""
     _use_state_dir(state_dir)

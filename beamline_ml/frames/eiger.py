@@ -40,7 +40,8 @@ class EigerFrames(FrameReader):
     """Frames of all data files of a master, in the order of their numbers.
 
     ``unusable`` is the master's pixel mask; ``recorded`` its frame time, count time, energy, distance and beam centre.
-    Pixels at the detector's marks (2^16 - 1, 2^32 - 1) are handed out as they are; ``bad_pixels`` finds them.
+    Masked pixels are handed out at the detector's mark (2^16 - 1, 2^32 - 1), whatever they count, so that every user of
+    the frames leaves them out (``bad_pixels`` knows the marks); pixels that stand at it by themselves stay as they are.
 
     Parameters
     ----------
@@ -108,6 +109,8 @@ class EigerFrames(FrameReader):
             lo, hi = max(first, begin), min(last, begin + part.shape[0])
             if lo < hi:
                 frames[lo - first : hi - first] = part.read(lo - begin, hi - begin).frames
+        if self.unusable is not None and self.dtype.kind in "ui":
+            frames[:, self.unusable] = np.iinfo(self.dtype).max
         return frames
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from beamline_ml.frames.poni import rings_from_poni
 
 _APS_GROUPS = ("qmap", "xpcs/qmap")
 _MAX_BYTES = 2**30
+_N_AXES = 2
 _TEXTS = {"map_names", "map_units"}
 _FIELDS = {
     *_TEXTS,
@@ -118,9 +119,13 @@ def aps_qmap_fields(path: Path) -> dict[str, Any]:
 def _field(file: h5py.File, name: str) -> Any:
     if name.rsplit("/", 1)[1] not in _TEXTS:
         return read_numbers(file, name, _MAX_BYTES)
-    # Checked like numbers, except that texts are no numbers.
     node = contained_dataset(file, name, numbers=False)
-    return [str(text) for text in np.atleast_1d(node.asstr()[()])]
+    if h5py.check_string_dtype(node.dtype) is None or node.size != _N_AXES:
+        raise GeometryError(
+            f"{name} in {file.filename} holds {node.dtype} of shape {node.shape}, not the names of two axes.",
+            "Write the q-map file again.",
+        )
+    return [str(text) for text in node.asstr()[()].reshape(-1)]
 
 
 def _q_values(file: h5py.File, group: str, n_q: int) -> NDArray[np.float64] | None:

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from beamline_ml.correlation import bad_pixels
 from beamline_ml.errors import BudgetExceeded, FileMissing, FileRefused, FramesError
 from beamline_ml.frames.eiger import EigerFrames, is_eiger_master
 from tests.frames.eiger_files import COLS, DETECTOR, ROWS, write_data, write_eiger
@@ -30,11 +31,13 @@ def mask():
 
 def test_frames_come_in_the_order_of_the_data_files(tmp_path, counts, mask):
     master = write_eiger(tmp_path, counts, (10, 10, 5), mask=mask)
+    expected = np.where(mask != 0, np.uint32(2**32 - 1), counts)
     with EigerFrames(master, MAX_BYTES) as reader:
         assert (reader.shape, reader.dtype) == ((25, ROWS, COLS), np.uint32)
-        np.testing.assert_array_equal(reader.read(7, 23).frames, counts[7:23])
-        np.testing.assert_array_equal(np.concatenate([b.frames for b in reader.blocks(4)]), counts)
+        np.testing.assert_array_equal(reader.read(7, 23).frames, expected[7:23])
+        np.testing.assert_array_equal(np.concatenate([b.frames for b in reader.blocks(4)]), expected)
         np.testing.assert_array_equal(reader.unusable, mask != 0)
+        np.testing.assert_array_equal(bad_pixels(reader.read(0, 25).frames), mask != 0)
 
 
 def test_the_master_says_how_the_frames_were_taken(tmp_path, counts):

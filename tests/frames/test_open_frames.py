@@ -2,6 +2,8 @@
 
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import hdf5plugin
@@ -11,6 +13,7 @@ import pytest
 from beamline_ml.documents import describe_run
 from beamline_ml.errors import BudgetExceeded, FileMissing, FramesError
 from beamline_ml.frames import open_frames
+from tests.frames.eiger_files import write_eiger
 
 DATASET = "/entry/data/data"
 
@@ -167,3 +170,49 @@ def test_a_singleton_axis_of_an_unpatched_writer_is_squeezed(record_run, tiled_s
     for direct in (True, False):
         with open_run(run, direct=direct) as reader:
             np.testing.assert_array_equal(reader.read(3, 5).frames, counts[3:5])
+
+
+def test_a_run_that_names_an_eiger_master(record_run, tiled_server, open_run, counts):
+    folder = tiled_server.frames_dir / "eiger"
+    folder.mkdir()
+    run = record_run(write_eiger(folder, counts, (25, 15)))
+    with open_run(run) as reader:
+        assert (reader.source, reader.recorded.exposure_s) == ("file", 0.0199)
+        np.testing.assert_array_equal(reader.read(20, 30).frames, counts[20:30])
+    (folder / "series_data_000002.h5").unlink()
+    with pytest.raises(FileMissing, match="series_data_000002"):
+        open_run(run)
+
+
+def test_an_eiger_master_of_another_run(record_run, tiled_server, open_run, counts):
+    folder = tiled_server.frames_dir / "other-eiger"
+    folder.mkdir()
+    run = record_run(write_eiger(folder, counts[:30], (30,)))
+    with pytest.raises(FramesError, match=r"holds 30 frames of \(32, 24\); the catalogue announced 40"):
+        open_run(run)
+
+
+class Registered:
+    """What a catalogue whose site registers event files says of them."""
+
+    def __init__(self, path, mimetype):
+        self._source = SimpleNamespace(
+            mimetype=mimetype, parameters={}, assets=[SimpleNamespace(data_uri=f"file://localhost{path}")]
+        )
+
+    def data_sources(self):
+        return [self._source]
+
+
+def test_a_run_that_names_photon_events(record_run, write_frames, tmp_path, counts):
+    description = replace(describe_run(record_run(write_frames(counts))), frame_shape=(512, 1024))
+    words = np.array([3 << 40 | 1030 << 16 | 2, 3 << 40 | 1030 << 16 | 5], "<u8")
+    words.tofile(tmp_path / "run.bin")
+    run = {"primary": {"det": Registered(tmp_path / "run.bin", "application/x-rigaku-sparse")}}
+    with open_frames(run, description, allowed_roots=(tmp_path,)) as reader:
+        assert reader.shape == (40, 512, 1024)
+        assert reader.recorded.frame_period_s == description.frame_period_s
+        assert reader.read(3, 4).frames[0, 1, 6] == 7
+    other = replace(description, frame_shape=(32, 24))
+    with pytest.raises(FramesError, match=r"of \(512, 1024\); the catalogue announced 40 of \(32, 24\)"):
+        open_frames(run, other, allowed_roots=(tmp_path,))
