@@ -184,6 +184,33 @@ class RelaxationFits:
 
 
 @dataclass(frozen=True, slots=True)
+class AgeingFits:
+    """KWW fits whose relaxation time changes with age, one per q bin; refused ones are NaN as in RelaxationFits."""
+
+    q_inv_angstrom: Float64Array
+    law: str
+    """'linear': time + ageing (age - reference age); 'power': time (age / reference age)^ageing."""
+    reference_age_s: float
+    relaxation_time_s: Float64Array
+    """(n_q,) at the reference age."""
+    relaxation_time_s_err: Float64Array
+    ageing: Float64Array
+    """(n_q,) slope in s per s, or exponent."""
+    ageing_err: Float64Array
+    contrast: Float64Array
+    contrast_err: Float64Array
+    stretching: Float64Array
+    stretching_err: Float64Array
+    baseline: Float64Array
+    baseline_err: Float64Array
+    covariance: Float64Array
+    """(n_q, 5, 5) of relaxation time, ageing, contrast, stretching, baseline."""
+    reduced_chi2: Float64Array
+    refused: tuple[str | None, ...]
+    """(n_q,) None where the fit holds, else the reason."""
+
+
+@dataclass(frozen=True, slots=True)
 class PowerLaw:
     """relaxation_time = amplitude q^-exponent over the q bins with a fit, and what it means when the exponent is 2."""
 

@@ -4,12 +4,13 @@ Numpy arrays in, records out; nothing here reads a file. Counts are summed exact
 on how the frames arrived, and every normalisation is applied at read-out.
 """
 
+from beamline_ml.correlation.ageing import fit_ageing
 from beamline_ml.correlation.bad_pixels import bad_pixels
 from beamline_ml.correlation.binning import bin_time
 from beamline_ml.correlation.event_multi_tau import multi_tau_events
 from beamline_ml.correlation.long_run import LongTwoTimeAccumulator
 from beamline_ml.correlation.multi_tau import MultiTauAccumulator, age_lag_two_time, multi_tau
-from beamline_ml.correlation.one_time import g2_from_two_time
+from beamline_ml.correlation.one_time import g2_at_ages, g2_from_two_time
 from beamline_ml.correlation.power_law import fit_power_law
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.quality import frame_quality
@@ -24,9 +25,11 @@ __all__ = [
     "age_lag_two_time",
     "bad_pixels",
     "bin_time",
+    "fit_ageing",
     "fit_power_law",
     "fit_relaxation",
     "frame_quality",
+    "g2_at_ages",
     "g2_from_two_time",
     "multi_tau",
     "multi_tau_events",

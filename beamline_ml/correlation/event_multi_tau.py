@@ -14,6 +14,7 @@ from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.multi_tau import buffer_length, lags_of_level
 from beamline_ml.correlation.multi_tau_readout import read_out_levels
 from beamline_ml.correlation.qmap import QMap
+from beamline_ml.correlation.rows import checked_period
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import G2, BoolArray, IntArray
 
@@ -49,6 +50,7 @@ def multi_tau_events(
     CorrelationError
         Events lie outside the run or the detector, or arrays disagree in length.
     """
+    period_s = checked_period(frame_period_s)
     frames, pixels, counts = _checked(frame, pixel, count, qmap, n_frames)
     order = PixelOrder.of(qmap)
     place_of = np.full(qmap.labels.size, -1, np.int32)
@@ -70,7 +72,7 @@ def multi_tau_events(
         levels[-1].add(level_products.transpose(2, 1, 0), sums.T, valid)
         valid = valid[0 : valid.size - 1 : 2] & valid[1 : valid.size : 2]
         sums = sums[:, 0 : 2 * valid.size : 2] + sums[:, 1 : 2 * valid.size : 2]
-    return read_out_levels(levels, order, qmap, frame_period_s, definition)
+    return read_out_levels(levels, order, qmap, period_s, definition)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from beamline_ml.correlation.gram import check_range, gram_exact
 from beamline_ml.correlation.lag_products import exact_dots
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.readout import integer_sums, read_out
-from beamline_ml.correlation.rows import checked_rows
+from beamline_ml.correlation.rows import checked_period, checked_rows
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import BoolArray, IntArray, TwoTime
 
@@ -47,7 +47,7 @@ class LongTwoTimeAccumulator:
                 "Binned rows cannot carry a flat field.", "Use TwoTimeAccumulator, or no flat field."
             )
         self.qmap = qmap
-        self.frame_period_s = frame_period_s
+        self.frame_period_s = checked_period(frame_period_s)
         self.factor = 1
         """Frames per row at present, a power of 2."""
         self.order = PixelOrder.of(qmap)

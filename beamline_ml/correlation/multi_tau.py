@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numba
@@ -16,14 +16,16 @@ from beamline_ml.correlation.checkpoint import qmap_arrays, qmap_of, under
 from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.lag_products import lag_products
 from beamline_ml.correlation.multi_tau_readout import read_out_levels
+from beamline_ml.correlation.pixel_std import PixelSums
 from beamline_ml.correlation.qmap import QMap
-from beamline_ml.correlation.rows import checked_rows
+from beamline_ml.correlation.rows import checked_period, checked_rows
 from beamline_ml.errors import CorrelationError
-from beamline_ml.records import G2, AgeLagTwoTime, BoolArray, FrameBlock, IntArray
+from beamline_ml.records import G2, AgeLagTwoTime, BoolArray, Float64Array, FrameBlock, IntArray
 
 BLOCK = 64
 """Rows that are worked on at a time: few enough to stay in cache."""
 MAX_WAITING = 2048
+ERRORS = ("block_jackknife", "pixel_std")
 BUFFERS = {"aps": 8, "scikit-beam": 7}
 """Longest lag within a level, in its rows."""
 
@@ -48,6 +50,7 @@ def multi_tau(
     convention: str = "aps",
     definition: str = "symmetric",
     bad_frames: Iterable[int] = (),
+    error: str = "block_jackknife",
 ) -> G2:
     """g2 at multi-tau lags of a whole run; see :class:`MultiTauAccumulator` for the arguments.
 
@@ -56,7 +59,7 @@ def multi_tau(
     frames
         (n_frames, rows, cols) integer counts, or an iterable of ``FrameBlock``.
     """
-    accumulator = MultiTauAccumulator(qmap, frame_period_s, convention=convention, bad_frames=bad_frames)
+    accumulator = MultiTauAccumulator(qmap, frame_period_s, convention=convention, bad_frames=bad_frames, error=error)
     if isinstance(frames, np.ndarray):
         accumulator.add(frames, 0)
     else:
@@ -96,6 +99,7 @@ class _Level:
     rows: NDArray[Any]
     """(n_buffer + some, n_pixels) the latest rows, oldest first, and room for the next."""
     ages: AgeSums
+    pixels: PixelSums | None
     largest: int = 0
     """No count so far is larger."""
 
@@ -129,6 +133,10 @@ class MultiTauAccumulator:
     max_waiting
         How many frames may wait behind a hole. When there are more the hole is given up: its frames count as missing,
         and those that come later still are left out and counted in ``n_late``.
+    error
+        ``"block_jackknife"``: from blocks of time, with the correlation between them. ``"pixel_std"``: scatter of the
+        pixels' own g2 over the square root of their number, as boost_corr gives it; it needs three sums for each pixel
+        and lag, and several times the time. The replicates are the jackknife's in either case.
     """
 
     def __init__(
@@ -139,13 +147,17 @@ class MultiTauAccumulator:
         convention: str = "aps",
         bad_frames: Iterable[int] = (),
         max_waiting: int = MAX_WAITING,
+        error: str = "block_jackknife",
     ) -> None:
+        if error not in ERRORS:
+            raise CorrelationError(f"The error {error!r} is unknown.", f"Choose one of {', '.join(ERRORS)}.")
         if qmap.flatfield is not None:
             raise CorrelationError(
                 "Multi-tau sums integer counts, without a flat field.", "Use two_time, or a q-map without flat field."
             )
         self.qmap = qmap
-        self.frame_period_s = frame_period_s
+        self.frame_period_s = checked_period(frame_period_s)
+        self.error = error
         self.bad_frames = frozenset(int(i) for i in bad_frames)
         self.convention = convention
         self.max_waiting = max_waiting
@@ -193,7 +205,19 @@ class MultiTauAccumulator:
         ``definition``: ``"symmetric"`` (mean over static bins of <I I'> / (<I> <I'>), each average over the pairs of
         that lag), ``"ratio_of_sums"`` or ``"mean_of_ratios"`` as for C2.
         """
-        return read_out_levels(self._ages(), self._order, self.qmap, self.frame_period_s, definition)
+        levels = self._finished()
+        g2 = read_out_levels([level.ages for level in levels], self._order, self.qmap, self.frame_period_s, definition)
+        return (
+            g2
+            if self.error == "block_jackknife"
+            else replace(g2, g2_err=self._pixel_std(levels), error_method="pixel_std")
+        )
+
+    def _pixel_std(self, levels: list[_Level]) -> Float64Array:
+        """(n_q, n_tau) for the lags that have a pair."""
+        edges = self._order.dynamic_edges
+        known = [(one.pixels, j) for one in levels if one.pixels for j in np.flatnonzero(one.ages.pairs.any(axis=0))]
+        return np.stack([pixels.standard_error(int(j), edges) for pixels, j in known], axis=1)
 
     def age_lag(self, n_ages: int = 64) -> AgeLagTwoTime:
         """C2 against age and lag: for each lag of each level, sums over pairs of rows within stretches of time.
@@ -206,7 +230,8 @@ class MultiTauAccumulator:
         n_ages
             Most ages that are told apart; each covers the same power of two of frames. Up to 1024.
         """
-        return read_out_ages(self._ages(), self._order, self.qmap, self.frame_period_s, n_ages)
+        ages = [level.ages for level in self._finished()]
+        return read_out_ages(ages, self._order, self.qmap, self.frame_period_s, n_ages)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there."""
@@ -215,6 +240,7 @@ class MultiTauAccumulator:
             "frame_period_s": np.array(self.frame_period_s),
             "bad_frames": np.array(sorted(self.bad_frames), np.int64),
             "convention": np.array(self.convention),
+            "error": np.array(self.error),
             "max_waiting": np.array(self.max_waiting),
             "n_late": np.array(self.n_late),
             "next": np.array(self._next),
@@ -228,6 +254,9 @@ class MultiTauAccumulator:
             arrays[f"level_{k}/rows"] = level.rows[: self._n_buffer].copy()
             arrays[f"level_{k}/largest"] = np.array(level.largest)
             arrays |= {f"level_{k}/ages/{name}": array for name, array in level.ages.to_arrays().items()}
+            if level.pixels is not None:
+                arrays[f"level_{k}/pixel_pairs"] = level.pixels.pairs.copy()
+                arrays[f"level_{k}/pixel_sums"] = level.pixels.sums.copy()
         return qmap_arrays(self.qmap) | arrays
 
     @classmethod
@@ -239,6 +268,7 @@ class MultiTauAccumulator:
             convention=str(arrays["convention"]),
             bad_frames=arrays["bad_frames"].tolist(),
             max_waiting=int(arrays["max_waiting"]),
+            error=str(arrays["error"]),
         )
         self.n_late, self._next = int(arrays["n_late"]), int(arrays["next"])
         self._lost = set(arrays["lost"].tolist())
@@ -246,21 +276,24 @@ class MultiTauAccumulator:
         self._pending = dict(zip(places, arrays["waiting_rows"], strict=True)) if places else {}
         for k in range(int(arrays["n_levels"])):
             mine = under(f"level_{k}/", arrays)
-            ages = AgeSums.from_arrays(under("ages/", mine))
-            self._levels.append(_Level(np.array(mine["rows"]), ages, int(mine["largest"])))
+            level = self._level(k)
+            level.rows, level.largest = np.array(mine["rows"]), int(mine["largest"])
+            level.ages = AgeSums.from_arrays(under("ages/", mine))
+            if level.pixels is not None:
+                level.pixels.pairs, level.pixels.sums = np.array(mine["pixel_pairs"]), np.array(mine["pixel_sums"])
         return self
 
-    def _ages(self) -> list[AgeSums]:
-        """Sums of each level when every frame that waits has had its turn."""
+    def _finished(self) -> list[_Level]:
+        """The levels when every frame that waits has had its turn."""
         snapshot = self
         if self._pending:
             snapshot = type(self).from_arrays(self.to_arrays())
             last = max(snapshot._pending)
             snapshot._drain(frozenset(range(snapshot._next, last + 1)))
-        ages = [level.ages for level in snapshot._levels]
-        if not ages or not ages[0].n_rows or not (ages[0].pairs.any() or ages[0].last_valid.any()):
+        first = snapshot._levels[0].ages if snapshot._levels else None
+        if first is None or not (first.pairs.any() or first.last_valid.any()):
             raise CorrelationError("No usable frame has arrived.", "Add frames before asking for a result.")
-        return ages
+        return snapshot._levels
 
     def _bytes_in_order(self, frames: NDArray[Any], first_index: int) -> bool:
         """Whether these can be regrouped straight into the first level."""
@@ -322,7 +355,9 @@ class MultiTauAccumulator:
             lags = lags_of_level(k, self._n_buffer)
             first = np.searchsorted(self._order.static_owner, np.arange(self.qmap.n_q))
             rows = np.zeros((self._n_buffer, self._order.source.size), np.uint8)
-            self._levels.append(_Level(rows, AgeSums(lags, first, self._order.static_owner.size)))
+            ages = AgeSums(lags, first, self._order.static_owner.size)
+            pixels = PixelSums(lags, rows.shape[1]) if self.error == "pixel_std" else None
+            self._levels.append(_Level(rows, ages, pixels))
         return self._levels[k]
 
     def _push(self, k: int, sums: IntArray, valid: BoolArray, largest: int) -> None:
@@ -335,6 +370,8 @@ class MultiTauAccumulator:
         odd = ages.n_rows % 2
         every_sum = np.concatenate([ages.last_sums[-1:], sums])[1 - odd :]
         every_valid = np.concatenate([ages.last_valid[-1:], valid])[1 - odd :]
+        if level.pixels is not None:
+            level.pixels.add(rows, n_buffer, np.concatenate([ages.last_valid, valid]))
         ages.add(products, sums, valid)
         n_coarse, coarse_largest = (odd + n) // 2, 0
         if n_coarse:

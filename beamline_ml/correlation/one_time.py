@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from beamline_ml.correlation.jackknife import (
     MIN_BLOCKS,
@@ -18,6 +21,7 @@ from beamline_ml.errors import CorrelationError
 from beamline_ml.records import G2, Float64Array, IntArray, TwoTime
 
 DEFAULT_BLOCKS = 16
+ERRORS = ("block_jackknife", "diagonal_std")
 
 
 def g2_from_two_time(
@@ -28,6 +32,7 @@ def g2_from_two_time(
     delay_frames: IntArray | None = None,
     first_frame: int = 0,
     last_frame: int | None = None,
+    error: str = "block_jackknife",
 ) -> G2:
     """Intensity correlation function of each q bin, averaged over ages.
 
@@ -44,6 +49,11 @@ def g2_from_two_time(
         Lags in frames, >= 1. Default: quasi-logarithmic up to 3/4 of the run.
     first_frame, last_frame
         Half-open range of ages, to look at one part of an ageing run.
+    error
+        ``"block_jackknife"``: from blocks of time, with the correlation between them. ``"diagonal_std"``: standard
+        deviation of C2 along the diagonal over the square root of its length, as scikit-beam and xpcs-correlator give
+        it; too small where the dynamics are slow, because neighbours on a diagonal are not independent. The replicates
+        are the jackknife's in either case.
 
     Raises
     ------
@@ -54,6 +64,8 @@ def g2_from_two_time(
         raise CorrelationError(
             f"The definition {definition!r} is unknown.", "Choose 'ratio_of_sums' or 'mean_of_ratios'."
         )
+    if error not in ERRORS:
+        raise CorrelationError(f"The error {error!r} is unknown.", f"Choose one of {', '.join(ERRORS)}.")
     span = slice(first_frame, two_time.c2.shape[1] if last_frame is None else last_frame)
     n = len(range(two_time.c2.shape[1])[span])
     lags = _lags(n, delay_frames)
@@ -68,12 +80,57 @@ def g2_from_two_time(
         delay_s=lags.astype(np.float64) * two_time.frame_period_s,
         delay_frames=lags,
         g2=values,
-        g2_err=standard_error(replicates),
+        g2_err=standard_error(replicates)
+        if error == "block_jackknife"
+        else _diagonal_std(two_time.c2[:, span, span], lags),
         q_inv_angstrom=two_time.q_inv_angstrom,
         definition=definition,
-        error_method="block_jackknife",
+        error_method=error,
         replicates=replicates,
     )
+
+
+def g2_at_ages(two_time: TwoTime, age_s: ArrayLike, width_s: float, definition: str = "ratio_of_sums") -> list[G2]:
+    """g2 around each of some ages of an evolving run.
+
+    Parameters
+    ----------
+    age_s
+        (n,) centres of the stretches in s, times since the start of the run as in ``two_time.age_s``.
+    width_s
+        Length of each stretch in s; parts that lie outside the run are left out.
+    definition
+        As in :func:`g2_from_two_time`.
+
+    Raises
+    ------
+    CorrelationError
+        A stretch holds fewer than two frames.
+    """
+    found = []
+    for centre in np.atleast_1d(np.asarray(age_s, np.float64)):
+        inside = np.flatnonzero(np.abs(two_time.age_s - centre) <= width_s / 2)
+        if inside.size < 2:
+            raise CorrelationError(
+                f"Within {width_s} s around age {centre} s there are {inside.size} frames.",
+                f"Choose ages from {two_time.age_s[0]} to {two_time.age_s[-1]} s, and a wider stretch.",
+            )
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        found.append(g2_from_two_time(two_time, definition, first_frame=first, last_frame=last))
+    return found
+
+
+def _diagonal_std(c2: NDArray[Any], lags: IntArray) -> Float64Array:
+    """(n_q, n_tau) standard deviation along each diagonal over the square root of the known elements' number."""
+    errors = np.full((c2.shape[0], lags.size), np.nan)
+    for k, lag in enumerate(lags):
+        values = np.diagonal(c2, int(lag), axis1=1, axis2=2).astype(np.float64)
+        known = np.isfinite(values)
+        n = known.sum(axis=1)
+        mean = np.where(known, values, 0.0).sum(axis=1) / np.maximum(n, 1)
+        variance = np.where(known, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(n, 1)
+        errors[:, k] = np.where(n > 0, np.sqrt(variance / np.maximum(n, 1)), np.nan)
+    return errors
 
 
 def _lags(n: int, delay_frames: IntArray | None) -> IntArray:

@@ -93,8 +93,8 @@ def _fit_bin(delay_s: Float64Array, g2: Float64Array, error: Float64Array, repli
 
 
 def _solve(delay_s: Float64Array, g2: Float64Array, error: Float64Array, replicates: Float64Array | None) -> _BinFit:
-    sigma = _smooth_error(error)
-    start = _start(delay_s, g2)
+    sigma = smooth_error(error)
+    start = start_values(delay_s, g2)
     prior = np.array([BASELINE_PRIOR_PER_CONTRAST * start[1], STRETCHING_PRIOR])
 
     def residual(p: Float64Array) -> Float64Array:
@@ -134,13 +134,14 @@ def _covariance(
     return (n - 1) / n * deviation.T @ deviation + priors @ priors.T
 
 
-def _smooth_error(error: Float64Array) -> Float64Array:
+def smooth_error(error: Float64Array) -> Float64Array:
     """Weights must not follow the noise of the errors themselves."""
     smooth = median_filter(error, size=min(5, error.size), mode="nearest")
     return np.maximum(smooth, 0.05 * float(np.median(error)))
 
 
-def _start(delay_s: Float64Array, g2: Float64Array) -> Float64Array:
+def start_values(delay_s: Float64Array, g2: Float64Array) -> Float64Array:
+    """Parameters, in the order of kww.PARAMETERS, read off the curve."""
     tail = max(2, g2.size // 5)
     baseline = float(np.median(g2[-tail:]))
     contrast = max(float(g2[:2].mean()) - baseline, 1e-6)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from beamline_ml.correlation.gather import PixelOrder
 from beamline_ml.correlation.qmap import QMap
@@ -169,6 +169,16 @@ def checked_rows(
         rows, absent = _integer_rows(block, order, room if fits else None), np.zeros(index.size, np.bool_)
     sums, largest = order.sums_and_largest(rows)
     return CheckedRows(rows, index + first_index, sums, largest).without(absent)
+
+
+def checked_period(frame_period_s: ArrayLike) -> float:
+    """The frame period in s, also from an array of one; :class:`CorrelationError` unless it is positive and finite."""
+    period = np.asarray(frame_period_s, np.float64)
+    if period.size != 1 or not np.isfinite(period).all() or period.reshape(-1)[0] <= 0:
+        raise CorrelationError(
+            f"The frame period is {frame_period_s!r} s.", "Give the time between two frames, a positive number."
+        )
+    return float(period.reshape(-1)[0])
 
 
 def _integer_rows(block: NDArray[Any], order: PixelOrder, room: NDArray[Any] | None) -> NDArray[Any]:

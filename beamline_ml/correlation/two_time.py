@@ -13,7 +13,7 @@ from beamline_ml.correlation.choice import KERNELS, choose_kernel
 from beamline_ml.correlation.gram import PairKernel, check_range
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.readout import float_sums, integer_sums, read_out
-from beamline_ml.correlation.rows import RowStore
+from beamline_ml.correlation.rows import RowStore, checked_period
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import FrameBlock, IntArray, TwoTime
 
@@ -87,9 +87,9 @@ class TwoTimeAccumulator:
         bad_frames: Iterable[int] = (),
         saturation: float | None = None,
     ) -> None:
-        _check_arguments(normalization, frame_period_s, n_frames)
+        _check_arguments(normalization, n_frames)
         self.qmap = qmap
-        self.frame_period_s = float(np.asarray(frame_period_s).reshape(-1)[0])
+        self.frame_period_s = checked_period(frame_period_s)
         self.normalization = normalization
         self._store = RowStore(qmap, n_frames, saturation, frozenset(int(i) for i in bad_frames))
         order = self._store.order
@@ -207,13 +207,8 @@ def _stretches(index: IntArray) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
-def _check_arguments(normalization: str, frame_period_s: float, n_frames: int | None) -> None:
+def _check_arguments(normalization: str, n_frames: int | None) -> None:
     if normalization not in ("plain", "static"):
         raise CorrelationError(f"Normalisation {normalization!r} is unknown.", "Choose 'plain' or 'static'.")
-    period = np.asarray(frame_period_s, np.float64)
-    if period.size != 1 or not np.isfinite(period).all() or period.reshape(-1)[0] <= 0:
-        raise CorrelationError(
-            f"The frame period is {frame_period_s!r} s.", "Give the time between two frames, a positive number."
-        )
     if n_frames is not None and n_frames < 1:
         raise CorrelationError(f"The run has n_frames = {n_frames}.", "Correlation needs at least one frame.")
