@@ -103,7 +103,10 @@ def correlate_file(request: FileRequest) -> dict[str, Any]:
         max_gib=request.max_gib,
     ) as reader:
         task = _task(request, reader)
-        found = _from_events(task, reader) if isinstance(reader, EventFrames) else _from_frames(task, request)
+        if isinstance(reader, EventFrames) and reader.shape[0] > MOST_ROWS:
+            found = _from_events(task, reader)
+        else:
+            found = _from_frames(task, request)
     fields = _fields_that_still_hold(aps_qmap_fields(request.qmap), task.qmap)
     replace_file(out, aps_bytes(_metadata(request, task), _arrays(task, found), fields))
     return _report(request, task, found, out)
@@ -132,7 +135,7 @@ def _task(request: FileRequest, reader: FrameReader) -> _Task:
 
 
 def _bad(reader: FrameReader) -> BoolArray:
-    """Pixels that the file marks and, where there are frames to judge them by, those that do not count photons."""
+    """Pixels that the file marks and those that do not count photons; sparse photons are too few to judge by."""
     marked = np.zeros(reader.shape[1:], np.bool_) if reader.unusable is None else reader.unusable.copy()
     if isinstance(reader, EventFrames):
         return marked
@@ -165,8 +168,9 @@ def _agreed(name: str, recorded: Recorded, fields: dict[str, Any], notes: list[s
 
 
 def _from_events(task: _Task, reader: EventFrames) -> _Found:
+    """g2 of a long run of photons, without making its frames."""
     events, n, qmap = reader.events(), reader.shape[0], task.qmap
-    task.notes.append("Photon events were correlated as they are: g2 only, and no search for hot or dead pixels.")
+    task.notes.append(f"No two-time functions: the run has {n} frames (at most {MOST_ROWS}).")
     g2 = multi_tau_events(events.frame, events.pixel, qmap, n, task.period_s, count=events.count)
     place = qmap.static_labels.ravel()[events.pixel] * n + events.frame
     sums = np.bincount(place, events.count, (qmap.n_static + 1) * n).reshape(-1, n)[1:]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,3 +141,23 @@ def make_analysis():
         return Analysis(**(content | changes))
 
     return make
+
+
+@pytest.fixture
+def seen_by_viewer() -> Callable[[Path], dict[str, Any]]:
+    """Let pyXpcsViewer open a file in an interpreter of its own, and return what it read."""
+    viewer_python = os.environ.get("BEAMLINE_ML_VIEWER_PYTHON", "")
+    if not Path(viewer_python).is_file():
+        pytest.skip(
+            "BEAMLINE_ML_VIEWER_PYTHON names no interpreter with pyXpcsViewer (pip install xpcs-viewer in a virtual "
+            "environment of its own)."
+        )
+
+    def read(path: Path) -> dict[str, Any]:
+        script = Path(__file__).with_name("read_with_viewer.py")
+        environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONPATH": ""}
+        run = subprocess.run([viewer_python, script, path], capture_output=True, text=True, env=environment)
+        assert run.returncode == 0, run.stderr
+        return dict(json.loads(run.stdout))
+
+    return read

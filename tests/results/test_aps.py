@@ -2,9 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
-from pathlib import Path
 from uuid import uuid4
 
 import h5py
@@ -131,23 +128,8 @@ def test_the_command_line_writes_both(result, tiled_server, tmp_path, monkeypatc
     assert "'tiff'" in str(refused.exception)
 
 
-@pytest.fixture
-def viewer_python():
-    named = os.environ.get("BEAMLINE_ML_VIEWER_PYTHON", "")
-    if not Path(named).is_file():
-        pytest.skip(
-            "BEAMLINE_ML_VIEWER_PYTHON names no interpreter with pyXpcsViewer (pip install xpcs-viewer in a virtual "
-            "environment of its own)."
-        )
-    return named
-
-
-def test_pyxpcsviewer_opens_it(path, result, viewer_python):
-    script = Path(__file__).with_name("read_with_viewer.py")
-    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONPATH": ""}
-    run = subprocess.run([viewer_python, script, path], capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr
-    seen = json.loads(run.stdout)
+def test_pyxpcsviewer_opens_it(path, result, seen_by_viewer):
+    seen = seen_by_viewer(path)
     expected = make_g2()
     assert (seen["type"], set(seen["analysis"])) == ("nexus", {"Multitau", "Twotime"})
     np.testing.assert_allclose(seen["q"], Q)

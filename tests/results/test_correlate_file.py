@@ -92,33 +92,41 @@ def test_an_eiger_series_without_the_pixels_of_its_mask(tmp_path, counts, labels
     np.testing.assert_allclose(load_aps_result(tmp_path / "out.hdf").g2.g2, expected.g2, rtol=1e-6)
 
 
-def test_photon_events_are_correlated_as_they_are(tmp_path):
+@pytest.mark.parametrize("n_frames", [500, 4000])
+def test_photon_events_give_the_g2_of_the_frames_that_they_make(tmp_path, n_frames):
+    """A short run also gets two-time functions; a long one is correlated photon by photon."""
     random = np.random.default_rng(6)
-    words = (
-        (np.sort(random.integers(0, 500, 20000)).astype(np.uint64) << np.uint64(40))
-        | (random.integers(0, 2000, 20000).astype(np.uint64) << np.uint64(16))
-        | np.uint64(1)
-    )
+    frame, pixel = np.sort(random.integers(0, 500, 20000)), random.integers(0, 2000, 20000)
+    words = (frame.astype(np.uint64) << np.uint64(40)) | (pixel.astype(np.uint64) << np.uint64(16)) | np.uint64(1)
     words.tofile(tmp_path / "B002.bin")
     labels = np.zeros((512, 1024), int)
     labels[0, :1000], labels[1, :900] = 1, 2
+    geometry = {"energy": 8.0, "detector_distance": 4.0, "pixel_size": 75e-6}
     with h5py.File(tmp_path / "map.h5", "w") as file:
-        for name, value in {"dynamic_roi_map": labels, "energy": 8.0, "detector_distance": 4.0}.items():
+        fields = {"dynamic_roi_map": labels, **geometry, "beam_center_x": 500.0, "beam_center_y": 200.0}
+        for name, value in fields.items():
             file[f"qmap/{name}"] = value
-        for name, value in {"pixel_size": 75e-6, "beam_center_x": 500.0, "beam_center_y": 200.0}.items():
-            file[f"qmap/{name}"] = value
-    request = FileRequest(tmp_path / "B002.bin", tmp_path / "map.h5", tmp_path / "out.hdf", frame_period_s=2e-5)
+    out = tmp_path / "out.hdf"
+    request = FileRequest(tmp_path / "B002.bin", tmp_path / "map.h5", out, frame_period_s=2e-5, n_frames=n_frames)
     report = correlate_file(request)
-    assert (report["two_time"], report["n_frames"]) == (False, 500)
-    frames = np.zeros((500, 512 * 1024), np.uint16)
-    np.add.at(frames, ((words >> np.uint64(40)).astype(int), (words >> np.uint64(16)).astype(int) % 2**21), 1)
-    expected = multi_tau(frames.reshape(500, 512, 1024), QMap(labels), 2e-5)
-    result = load_aps_result(tmp_path / "out.hdf")
-    np.testing.assert_allclose(result.g2.g2, expected.g2, rtol=1e-6)
-    with h5py.File(tmp_path / "out.hdf") as file:
-        np.testing.assert_allclose(
-            file["xpcs/spatial_mean/intensity_vs_time"][1], frames[:, labels.ravel() > 0].mean(1)
-        )
+    assert (report["two_time"], report["n_frames"]) == (n_frames == 500, n_frames)
+    # Only the rows with bins matter, and fewer pixels make a quicker reference.
+    frames = np.zeros((n_frames, 2 * 1024), np.uint16)
+    np.add.at(frames, (frame, pixel), 1)
+    expected = multi_tau(frames.reshape(n_frames, 2, 1024), QMap(labels[:2]), 2e-5)
+    np.testing.assert_allclose(load_aps_result(out).g2.g2, expected.g2, rtol=1e-6)
+    with h5py.File(out) as file:
+        over_time = file["xpcs/spatial_mean/intensity_vs_time"][1]
+        np.testing.assert_allclose(over_time, frames[:, labels[:2].ravel() > 0].mean(1), rtol=1e-6)
+
+
+def test_pyxpcsviewer_opens_it(tmp_path, counts, qmap, seen_by_viewer):
+    write_movie(tmp_path / "A001.h5", counts, GEOMETRY, PERIOD_S, 0.019, {"name": "silica"})
+    correlate_file(FileRequest(tmp_path / "A001.h5", qmap, tmp_path / "out.hdf"))
+    seen, result = seen_by_viewer(tmp_path / "out.hdf"), load_aps_result(tmp_path / "out.hdf")
+    np.testing.assert_allclose(seen["g2"], result.g2.g2.T)
+    np.testing.assert_allclose(seen["saxs_q"], np.linspace(1e-3, 3e-3, 6))
+    assert [label.split()[0] for label in seen["labels"]] == ["qbin=1,", "qbin=2,"]
 
 
 def test_a_run_too_long_for_two_time_functions_says_so(tmp_path, counts, qmap):

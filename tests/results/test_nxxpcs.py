@@ -27,7 +27,11 @@ REQUIRED_FIELDS = (
     "entry/data/g2",
     "entry/data/g2_derr",
     "entry/data/delay_difference",
+    "entry/instrument/masks/static_roi_map",
     "entry/twotime/two_time_corr_func",
+    "process/program",
+    "process/version",
+    "process/date",
 )
 CLASSES = {
     "entry": "NXentry",
@@ -80,6 +84,11 @@ def test_attributes_are_those_of_the_definition(file):
 
     file.visititems(check)
     assert set(file["entry/twotime/two_time_corr_func"].attrs) == set(ALLOWED)
+    for name in ("data/g2", "data/g2_derr", "data/delay_difference"):
+        assert file[f"entry/{name}"].attrs["storage_mode"] == "one_array"
+    averaged = file["entry/twotime/g2_from_two_time_corr_func"]
+    assert averaged.attrs["storage_mode"] == "one_array_q_last"
+    assert (averaged.attrs["baseline_reference"], averaged.attrs["first_point_for_fit"]) == (1, 1)
 
 
 def test_the_default_plot_is_g2_against_the_delay(file):
@@ -97,6 +106,7 @@ def test_numbers_are_those_of_the_result(file, result):
     energy = file["entry/instrument/incident_beam/incident_energy"]
     assert (energy[()], energy.attrs["units"]) == (8.0, "keV")
     assert file["entry/entry_identifier_uuid"].asstr()[()] == result.scan_uid
+    assert file["entry/entry_identifier"].asstr()[()] == str(result.scan_id)
 
 
 def test_what_is_not_complete_is_not_exported(result, tmp_path):
