@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,16 @@ class Recorded:
         )
         known = [value for value in values if value is not None]
         return Geometry(*known) if len(known) == len(values) else None
+
+    def disagreements(self, geometry: Geometry, exposure_s: float) -> tuple[str, ...]:
+        """Where the file says another geometry or exposure than the run, by more than 0.1 %; the run is believed."""
+        of_run = {**asdict(geometry), "exposure_s": exposure_s}
+        both = ((name, getattr(self, name), value) for name, value in of_run.items())
+        return tuple(
+            f"The run says {name} = {value:.6g}, the detector file {said:.6g}; that of the run was used."
+            for name, said, value in both
+            if said is not None and not math.isclose(said, value, rel_tol=_TOLERANCE)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,11 @@ def _q_warnings(qmap: QMap, geometry: Geometry) -> tuple[str, ...]:
     )
 
 
+def _file_warnings(description: RunDescription, reader: FrameReader) -> tuple[str, ...]:
+    """What the detector file says twice, or otherwise than the run."""
+    return (*reader.recorded.notes, *reader.recorded.disagreements(description.geometry, description.exposure_s))
+
+
 def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: str) -> Correlated:
     """Two-time functions, g2, relaxation fits and their power law, without the pixels that are bad.
 
@@ -204,7 +209,7 @@ def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: 
         fit_power_law(fits),
         average.mean(),
         reader.source,
-        _q_warnings(used, subject.description.geometry),
+        (*_q_warnings(used, subject.description.geometry), *_file_warnings(subject.description, reader)),
     )
 
 
