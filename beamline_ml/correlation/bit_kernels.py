@@ -11,6 +11,8 @@ from numba.extending import intrinsic
 
 from beamline_ml.correlation.vectors import add_where, occupied, popcount_tile
 
+TALL = 256
+"""Rows that go past such a block before the next, so that they stay in the second cache."""
 CACHED_WORDS = 3000
 """What a processor's fastest cache holds besides the rows at work: 24 KB."""
 
@@ -83,29 +85,48 @@ def popcount_pairs(gram: Any, bits: Any, lo: Any, hi: Any, n: Any, first: Any, l
     flat, width = bits.reshape(-1), bits.shape[1]
     sums = np.empty(8, np.int64)
     size = min(64, max(4, CACHED_WORDS // max(1, last - first) // 4 * 4))
-    for block in range(0, n, size):
-        end = min(block + size, n)
-        for i in range(lo, hi, 2):
-            i1 = min(i + 1, hi - 1)
-            if block > i1 and end <= hi:
+    for top in range(lo, hi, TALL):
+        for block in range(0, n, size):
+            _popcount_block(
+                gram, flat, width, top, min(top + TALL, hi), hi, block, min(block + size, n), first, last, sums
+            )
+
+
+@numba.njit(cache=True)
+def _popcount_block(
+    gram: Any,
+    flat: Any,
+    width: Any,
+    lo: Any,
+    hi: Any,
+    end_of_new: Any,
+    block: Any,
+    end: Any,
+    first: Any,
+    last: Any,
+    sums: Any,
+) -> None:
+    """Rows lo..hi against rows block..end, without those pairs of new rows that stand above the diagonal."""
+    for i in range(lo, hi, 2):
+        i1 = min(i + 1, hi - 1)
+        for j in range(block, end, 4):
+            if j > i1 and j + 4 <= end_of_new:
                 continue
-            for j in range(block, end, 4):
-                if j > i1 and j + 4 <= hi:
-                    continue
-                rows = (i, i1, j, min(j + 1, end - 1), min(j + 2, end - 1), min(j + 3, end - 1))
-                starts = (
-                    rows[0] * width + first,
-                    rows[1] * width + first,
-                    rows[2] * width + first,
-                    rows[3] * width + first,
-                    rows[4] * width + first,
-                    rows[5] * width + first,
-                )
-                popcount_tile(flat, starts, last - first, sums)
-                for k in range(4):
-                    other = rows[2 + k]
-                    gram[max(i, other), min(i, other)] = sums[k]
-                    gram[max(i1, other), min(i1, other)] = sums[4 + k]
+            j1, j2, j3 = min(j + 1, end - 1), min(j + 2, end - 1), min(j + 3, end - 1)
+            starts = (
+                i * width + first,
+                i1 * width + first,
+                j * width + first,
+                j1 * width + first,
+                j2 * width + first,
+                j3 * width + first,
+            )
+            popcount_tile(flat, starts, last - first, sums)
+            for row, at in ((i, 0), (i1, 4)):
+                gram[max(row, j), min(row, j)] = sums[at]
+                gram[max(row, j1), min(row, j1)] = sums[at + 1]
+                gram[max(row, j2), min(row, j2)] = sums[at + 2]
+                gram[max(row, j3), min(row, j3)] = sums[at + 3]
 
 
 @numba.njit(cache=True)

@@ -18,7 +18,8 @@ CENTRE = 128
 """Taken from bytes that reach it, so that any byte fits the signed type; put back into the sums exactly."""
 INT8_PIXELS = 2**31 // CENTRE**2 - 1
 INT8_MAX = BASE**2 - 1
-STRIP = 128
+STRIP = 256
+NARROW = 128
 COLUMNS = 64
 
 
@@ -60,25 +61,35 @@ class Int8Gram:
 
 
 def _add_new(gram: NDArray[np.int64], digits: list[_Digit], lo: int, hi: int, n: int, fresh: bool) -> None:
-    """New rows against earlier ones, against themselves (narrow strips leave out most of the upper triangle), later."""
-    blocks = [(first, min(first + STRIP, hi), lo, min(first + STRIP, hi)) for first in range(lo, hi, STRIP)]
-    for top, bottom, left, right in ((lo, hi, 0, lo), *blocks, (hi, n, lo, hi)):
+    """New rows against earlier ones, among themselves, and against later ones."""
+    for (top, bottom), (left, right) in [*_lower_blocks(lo, hi), ((hi, n), (lo, hi))]:
         if bottom > top and right > left:
             _add_block(gram[top:bottom, left:right], digits, (top, bottom), (left, right), fresh)
+
+
+def _lower_blocks(lo: int, hi: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Rows and columns of wide strips, which multiply fast, and narrow ones at the diagonal, which waste little."""
+    blocks = []
+    for first in range(lo, hi, STRIP):
+        last = min(first + STRIP, hi)
+        blocks.append(((first, last), (0, first)))
+        for top in range(first, last, NARROW):
+            bottom = min(top + NARROW, last)
+            blocks.append(((top, bottom), (first, bottom)))
+    return blocks
 
 
 def _add_block(
     target: NDArray[np.int64], digits: list[_Digit], rows: tuple[int, int], columns: tuple[int, int], fresh: bool
 ) -> None:
-    if fresh:
-        target[:] = 0
     down, across = slice(*rows), slice(*columns)
     for one in digits:
         for other in digits:
             product = torch._int_mm(one.values[down], other.values[across].T).numpy()
             below, beside = one.sums[down] * other.centre, other.sums[across] * one.centre
             constant = one.centre * other.centre * one.n_pixels
-            _add_shifted(target, product, below, beside, constant, one.weight * other.weight)
+            _add_shifted(target, product, below, beside, constant, one.weight * other.weight, not fresh)
+            fresh = False
 
 
 def _digits(rows: NDArray[Any]) -> list[_Digit]:
@@ -125,9 +136,13 @@ def _centred(rows: Any, shift: Any, centre: Any, values: Any, sums: Any) -> None
 
 
 @numba.njit(cache=True)
-def _add_shifted(target: Any, product: Any, below: Any, beside: Any, constant: Any, weight: Any) -> None:
-    """Add weight * sum (a + c)(b + d) = weight * (sum a b + d sum a + c sum b + c d P)."""
+def _add_shifted(target: Any, product: Any, below: Any, beside: Any, constant: Any, weight: Any, add: Any) -> None:
+    """Put, or add, weight * sum (a + c)(b + d) = weight * (sum a b + d sum a + c sum b + c d P)."""
     for i in range(target.shape[0]):
         shifted, row, total = below[i] + constant, product[i], target[i]
-        for j in range(row.size):
-            total[j] += weight * (np.int64(row[j]) + shifted + beside[j])
+        if add:
+            for j in range(row.size):
+                total[j] += weight * (np.int64(row[j]) + shifted + beside[j])
+        else:
+            for j in range(row.size):
+                total[j] = weight * (np.int64(row[j]) + shifted + beside[j])

@@ -17,7 +17,8 @@ from beamline_ml.correlation.rows import RowStore, checked_period
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import FrameBlock, IntArray, TwoTime
 
-STRIP = 512
+STRIP = 2048
+"""Frames that are taken in at a time."""
 
 
 def two_time(
