@@ -19,7 +19,7 @@ from beamline_ml.correlation import (
     bad_pixels,
     multi_tau_events,
 )
-from beamline_ml.errors import GeometryError, SettingsError
+from beamline_ml.errors import BudgetExceeded, GeometryError, SettingsError
 from beamline_ml.frames import FrameReader, load_mask, load_qmap, open_file
 from beamline_ml.frames.qmap_files import aps_qmap_fields
 from beamline_ml.frames.recorded import Recorded
@@ -31,6 +31,8 @@ from beamline_ml.results.nexus_fields import replace_file
 MOST_ROWS = 2048
 """Longer runs get g2 only: their two-time functions would make files that no viewer opens."""
 _BYTES_PER_PAIR = 12
+_BYTES_PER_BIN_AND_FRAME = 80
+"""Of photon events: the counts of a frame, and their products at the lags of a level, in int64."""
 _FRAMES_FOR_BAD_PIXELS = 400
 _TOLERANCE = 0.01
 _OF_QMAP = {
@@ -169,13 +171,26 @@ def _agreed(name: str, recorded: Recorded, fields: dict[str, Any], notes: list[s
 
 def _from_events(task: _Task, reader: EventFrames) -> _Found:
     """g2 of a long run of photons, without making its frames."""
-    events, n, qmap = reader.events(), reader.shape[0], task.qmap
+    n, qmap = reader.shape[0], task.qmap
+    _require_room_for_lags(n, qmap.n_static, reader.max_bytes)
+    events = reader.events()
     task.notes.append(f"No two-time functions: the run has {n} frames (at most {MOST_ROWS}).")
     g2 = multi_tau_events(events.frame, events.pixel, qmap, n, task.period_s, count=events.count)
     place = qmap.static_labels.ravel()[events.pixel] * n + events.frame
     sums = np.bincount(place, events.count, (qmap.n_static + 1) * n).reshape(-1, n)[1:]
     image = np.bincount(events.pixel, events.count, qmap.labels.size).reshape(qmap.frame_shape) / n
     return _Found(g2, None, sums / qmap.n_static_pixels[:, None], image)
+
+
+def _require_room_for_lags(n_frames: int, n_static: int, max_bytes: int) -> None:
+    """One damaged event can put the end of a run anywhere, and the sums of each frame are kept for every lag."""
+    needed = n_frames * n_static * _BYTES_PER_BIN_AND_FRAME
+    if needed > max_bytes:
+        raise BudgetExceeded(
+            f"The sums of {n_frames} frames in {n_static} static bins need {needed / 2**30:.3g} GiB; "
+            f"{max_bytes / 2**30:.3g} GiB are allowed.",
+            "If the run is that long, raise --max-gib or use fewer static bins; if not, the file is damaged.",
+        )
 
 
 def _from_frames(task: _Task, request: FileRequest) -> _Found:

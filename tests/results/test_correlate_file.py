@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from beamline_ml.cli import app
 from beamline_ml.correlation import QMap, multi_tau, two_time
-from beamline_ml.errors import GeometryError, SettingsError
+from beamline_ml.errors import BudgetExceeded, GeometryError, SettingsError
 from beamline_ml.frames import load_aps_result
 from beamline_ml.frames.movie import write_movie
 from beamline_ml.records import Geometry
@@ -118,6 +118,22 @@ def test_photon_events_give_the_g2_of_the_frames_that_they_make(tmp_path, n_fram
     with h5py.File(out) as file:
         over_time = file["xpcs/spatial_mean/intensity_vs_time"][1]
         np.testing.assert_allclose(over_time, frames[:, labels[:2].ravel() > 0].mean(1), rtol=1e-6)
+
+
+def test_a_damaged_frame_number_does_not_fill_the_memory(tmp_path):
+    np.array([1 << 16 | 1, (2**24 - 1) << 40 | 1 << 16 | 1], "<u8").tofile(tmp_path / "B003.bin")
+    with h5py.File(tmp_path / "map.h5", "w") as file:
+        geometry = {
+            "energy": 8.0,
+            "detector_distance": 4.0,
+            "pixel_size": 75e-6,
+            "beam_center_x": 1,
+            "beam_center_y": 1,
+        }
+        for name, value in {"dynamic_roi_map": np.arange(2**19).reshape(512, 1024) % 9, **geometry}.items():
+            file[f"qmap/{name}"] = value
+    with pytest.raises(BudgetExceeded, match="16777216 frames in 8 static bins"):
+        correlate_file(FileRequest(tmp_path / "B003.bin", tmp_path / "map.h5", frame_period_s=2e-5))
 
 
 def test_pyxpcsviewer_opens_it(tmp_path, counts, qmap, seen_by_viewer):
