@@ -130,8 +130,11 @@ def _popcount_block(
 
 
 @numba.njit(cache=True)
-def transpose_bits(bits: Any, columns: Any, first_block: Any, last_block: Any) -> None:
-    """columns[pixel, block] holds the pixel's bits of 64 consecutive rows, by swapping ever smaller squares."""
+def transpose_bits(bits: Any, columns: Any, fresh: Any, first_block: Any, last_block: Any) -> None:
+    """columns[pixel, block] holds the pixel's bits of 64 consecutive rows, by swapping ever smaller squares.
+
+    fresh[block - first_block, pixel] holds the same, where it has rows.
+    """
     square = np.empty(64, np.uint64)
     for w in range(bits.shape[1]):
         for block in range(first_block, last_block):
@@ -149,12 +152,15 @@ def transpose_bits(bits: Any, columns: Any, first_block: Any, last_block: Any) -
                 mask ^= mask << np.uint64(size)
             for i in range(64):
                 columns[w * 64 + i, block] = square[i]
+            if fresh.shape[0]:
+                fresh[block - first_block, w * 64 : w * 64 + 64] = square
 
 
 @numba.njit(cache=True)
 def extra_pairs(
     gram: Any,
     columns: Any,
+    fresh: Any,
     first: Any,
     last: Any,
     place: Any,
@@ -173,13 +179,16 @@ def extra_pairs(
     by_new[:] = 0
     by_old[:] = 0
     for i in range(n):
-        new = lo <= i < hi
-        sums = by_new[i - lo] if new else by_old[i]
-        first_block, last_block = (0, (n + 63) // 64) if new else (lo_block, hi_block)
-        for e in range(first[i], last[i]):
-            column = columns[place[e]]
-            for block in range(first_block, last_block):
-                add_where(sums, (block - first_block) * 64, column[block], count[e])
+        if lo <= i < hi:
+            for e in range(first[i], last[i]):
+                column = columns[place[e]]
+                for block in range((n + 63) // 64):
+                    add_where(by_new[i - lo], block * 64, column[block], count[e])
+        else:
+            for block in range(hi_block - lo_block):
+                words = fresh[block]
+                for e in range(first[i], last[i]):
+                    add_where(by_old[i], block * 64, words[place[e]], count[e])
     _add_extra(gram, by_new, by_old, lo, hi, n, lo_block * 64)
 
 

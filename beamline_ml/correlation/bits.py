@@ -33,6 +33,7 @@ class BitGram:
         n_words = int(self._word_edges[-1])
         self._bits = np.zeros((0, n_words), np.uint64)
         self._columns = np.zeros((n_words * WORD, 0), np.uint64)
+        self._fresh = np.zeros((0, n_words * WORD), np.uint64)
         self._first = np.zeros((0, edges.size), np.int64)
         self._extra_place = np.zeros(0, np.int32)
         self._extra_count = np.zeros(0, np.int64)
@@ -41,13 +42,13 @@ class BitGram:
 
     def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in ``PairKernel``."""
-        extra = self._pack(rows, lo, hi)
+        extra = self._pack(rows, lo, hi, hi - lo < n)
         room = self._room(lo, hi, n)
         for k, (first, last) in enumerate(pairwise(self._word_edges)):
             popcount_pairs(gram[k], self._bits, lo, hi, n, first, last)
             if self._n_extra:
                 lists = (self._first[:, k], self._first[:, k + 1], self._extra_place, self._extra_count)
-                extra_pairs(gram[k], self._columns, *lists, lo, hi, n, *room)
+                extra_pairs(gram[k], self._columns, self._fresh, *lists, lo, hi, n, *room)
         self._events.add_events(gram, extra)
 
     def _room(self, lo: int, hi: int, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -61,9 +62,9 @@ class BitGram:
 
     def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
         """Know rows lo..hi, whose pairs are summed already."""
-        self._events.keep(self._pack(rows, lo, hi))
+        self._events.keep(self._pack(rows, lo, hi, False))
 
-    def _pack(self, rows: NDArray[Any], lo: int, hi: int) -> PixelEvents:
+    def _pack(self, rows: NDArray[Any], lo: int, hi: int, beside_others: bool) -> PixelEvents:
         """Bits, columns and lists of rows lo..hi; returns what their counts exceed 1 by."""
         if rows.shape[0] > self._bits.shape[0]:
             self._bits = _grown(self._bits, -(-rows.shape[0] // WORD) * WORD)
@@ -83,7 +84,10 @@ class BitGram:
             size = max(2 * self._extra_place.size, self._n_extra + rows.shape[1])
             self._extra_place = _grown(self._extra_place, size)
             self._extra_count = _grown(self._extra_count, size)
-        transpose_bits(self._bits, self._columns, lo // WORD, -(-hi // WORD))
+        first, last = lo // WORD, -(-hi // WORD)
+        # Other rows look up few of many pixels in these columns: faster where a block's pixels lie together.
+        self._fresh = np.empty((last - first if beside_others else 0, self._columns.shape[0]), np.uint64)
+        transpose_bits(self._bits, self._columns, self._fresh, first, last)
         n_places = self._columns.shape[0]
         return PixelEvents.of_lists(self._first[lo:hi], self._extra_place, self._extra_count, n_places, lo)
 

@@ -61,7 +61,7 @@ def speckle(mean: float, n_frames: int = N_FRAMES) -> np.ndarray:
     return frames
 
 
-def cpu_seconds(work: Callable[[], Any], repeats: int = 2) -> float:
+def cpu_seconds(work: Callable[[], Any], repeats: int = 6) -> float:
     """Least CPU time of some runs; the first call, which compiles, is not counted."""
     best = np.inf
     for _ in range(repeats):
@@ -161,7 +161,7 @@ def gemm_share_rows(qmap: QMap) -> list[Row]:
 
     The stages add strip after strip as two_time does; only the products that are needed (half of the square) count.
     """
-    n, n_pixels = 2048, int(qmap.n_pixels[-1])
+    n, n_pixels = 4096, int(qmap.n_pixels[-1])
     rows = np.random.default_rng(0).integers(0, 232, (n, n_pixels)).astype(np.uint8)
     name = "int8" if "int8" in kernel_rates() else "float"
     matrix = torch.from_numpy(rows.view(np.int8))
@@ -196,11 +196,8 @@ def _stage_rate(name: str, rows: np.ndarray) -> float:
 def streaming_rows(qmap: QMap) -> list[Row]:
     """CPU time of a block of 64 frames when 5,000 frames are there already, and of a long multi-tau stream."""
     few = speckle(0.05, 512)
-    accumulator = TwoTimeAccumulator(qmap, n_frames=5000 + 64 * 5)
-    for first in range(0, 5000, 500):
-        accumulator.add(few[:500], first)
-    places = iter(range(5000, accumulator.n_frames, 64))
-    block = cpu_seconds(lambda: accumulator.add(few[:64], next(places)), 5)
+    # The second time, memory is used that the machine has handed out before.
+    block = min(_block_s(qmap, few) for _ in range(2))
     stream = MultiTauAccumulator(qmap)
     stream.add(few, 0)
     took = cpu_seconds(lambda: stream.add(few[:256], stream.n_frames), 3)
@@ -208,6 +205,14 @@ def streaming_rows(qmap: QMap) -> list[Row]:
         _row("block_latency_cpu_s", block, "CPU s", "goal", 0.35, 0.35 / block),
         _row("multi_tau_stream_frames_per_s", 256 / took, "1/s"),
     ]
+
+
+def _block_s(qmap: QMap, few: np.ndarray) -> float:
+    accumulator = TwoTimeAccumulator(qmap, n_frames=5000 + 64 * 5)
+    for first in range(0, 5000, 500):
+        accumulator.add(few[:500], first)
+    places = iter(range(5000, accumulator.n_frames, 64))
+    return cpu_seconds(lambda: accumulator.add(few[:64], next(places)), 5)
 
 
 def event_rows() -> list[Row]:
@@ -219,7 +224,7 @@ def event_rows() -> list[Row]:
     frame = np.sort(rng.integers(0, n_frames, n_events))
     pixel = rng.integers(0, shape[0] * shape[1], n_events)
     multi_tau_events(frame[:1000], pixel[:1000], qmap, n_frames)
-    rate = n_frames / cpu_seconds(lambda: multi_tau_events(frame, pixel, qmap, n_frames))
+    rate = n_frames / cpu_seconds(lambda: multi_tau_events(frame, pixel, qmap, n_frames), 8)
     return [_row("event_multi_tau_frames_per_s", rate, "1/s", "goal", 5e4, rate / 5e4)]
 
 
