@@ -18,8 +18,10 @@ from beamline_ml.correlation.relaxation import (
     MIN_SIGNIFICANCE,
     STRETCHING_BOUNDS,
     STRETCHING_PRIOR,
+    shared_noise,
     smooth_error,
     start_values,
+    widened,
 )
 from beamline_ml.errors import CorrelationError, FitRefused
 from beamline_ml.records import AgeingFits, Float64Array, TwoTime
@@ -149,7 +151,8 @@ def _solve(windows: list[_Window], law: str, reference_s: float) -> _Fit:
         raise FitRefused("the fit did not converge", "look at g2 of this bin")
     n_values = solution.fun.size - 2
     chi2 = float((solution.fun[:-2] ** 2).sum()) / max(1, n_values - 5)
-    return _Fit(solution.x, _covariance(solution.jac, windows), chi2, None)
+    covariance = _covariance(solution.jac, windows, solution.x, law, reference_s)
+    return _Fit(solution.x, covariance, chi2, None)
 
 
 def _model(p: Float64Array, window: _Window, law: str, reference_s: float) -> Float64Array:
@@ -164,7 +167,9 @@ def _start(windows: list[_Window]) -> Float64Array:
     return np.array([log_time, 0.0, contrast, stretching, baseline])
 
 
-def _covariance(jacobian: Float64Array, windows: list[_Window]) -> Float64Array:
+def _covariance(
+    jacobian: Float64Array, windows: list[_Window], parameters: Float64Array, law: str, reference_s: float
+) -> Float64Array:
     """Noise carried through the linearised fit, window by window and block by block, plus the width of the priors."""
     gain = np.linalg.pinv(jacobian)
     covariance = gain[:, -2:] @ gain[:, -2:].T
@@ -174,7 +179,10 @@ def _covariance(jacobian: Float64Array, windows: list[_Window]) -> Float64Array:
         at += window.g2.size
         moved = window.deviations @ share.T
         n_blocks = moved.shape[0]
-        covariance += (n_blocks - 1) / n_blocks * moved.T @ moved
+        time_s = _relaxation_time_s(parameters, law, window.age_s, reference_s)
+        between = shared_noise(window.delay_s, np.array([np.log(time_s), parameters[2], parameters[3]]))
+        expected = (share * window.sigma) @ between @ (share * window.sigma).T
+        covariance += widened((n_blocks - 1) / n_blocks * moved.T @ moved, expected)
     return covariance
 
 

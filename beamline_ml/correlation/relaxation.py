@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.optimize import least_squares
 
@@ -19,6 +21,9 @@ STRETCHING_PRIOR = 0.7
 BASELINE_PRIOR_PER_CONTRAST = 0.3
 MIN_SIGNIFICANCE = 3.0
 MAX_RELATIVE_TIME_ERROR = 1.0
+STEPS_PER_TIME = 8
+REACH = 8.0
+"""Relaxation times after which nothing is correlated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +117,17 @@ def _solve(delay_s: Float64Array, g2: Float64Array, error: Float64Array, replica
     if not solution.success:
         raise FitRefused("the fit did not converge", "look at g2 of this bin")
     chi2 = float((solution.fun[:-2] ** 2).sum()) / max(1, delay_s.size - 4)
-    covariance = _covariance(jacobian(solution.x), sigma, g2, error, replicates)
+    between = shared_noise(delay_s, solution.x)
+    covariance = _covariance(jacobian(solution.x), sigma, error, replicates, between)
     return _BinFit(solution.x, covariance, chi2, None)
 
 
 def _covariance(
     jacobian: Float64Array,
     sigma: Float64Array,
-    g2: Float64Array,
     error: Float64Array,
     replicates: Float64Array | None,
+    between: Float64Array,
 ) -> Float64Array:
     """Noise carried through the linearised fit: block by block, plus the width of the priors."""
     gain = np.linalg.pinv(jacobian)
@@ -131,7 +137,39 @@ def _covariance(
         return np.diag(worst**2) + priors @ priors.T
     deviation = (replicates - replicates.mean(axis=0)) @ data.T
     n = replicates.shape[0]
-    return (n - 1) / n * deviation.T @ deviation + priors @ priors.T
+    measured = (n - 1) / n * deviation.T @ deviation
+    return widened(measured, (data * error) @ between @ (data * error).T) + priors @ priors.T
+
+
+def widened(measured: Float64Array, expected: Float64Array) -> Float64Array:
+    """The measured covariance, with the errors that are smaller than expected brought up to it.
+
+    Blocks of time tell the noise of one lag, but a frame that two long lags share lies in different blocks of theirs,
+    so that what lags have in common, and with it the error of the baseline, comes out too small.
+    """
+    have, want = np.diagonal(measured), np.diagonal(expected)
+    factor = np.sqrt(np.maximum(1.0, want / np.maximum(have, 1e-300)))
+    return measured * np.outer(factor, factor)
+
+
+def shared_noise(delay_s: Float64Array, parameters: Float64Array) -> Float64Array:
+    """(n_tau, n_tau) correlation between the noise at two lags, by Wick's theorem for Gaussian fields.
+
+    With s(t) the square of the field correlation, the pairs (t, t + a) and (t + k, t + k + b) have the covariance
+    s(k) s(k + b - a) + s(k + b) s(k - a), summed over k; leading order in the contrast.
+    """
+    time_s, stretching = float(np.exp(parameters[0])), float(parameters[2])
+    step = max(float(delay_s[0]), time_s / STEPS_PER_TIME)
+    reach = min(float(delay_s[-1]), REACH * time_s) + float(delay_s[-1])
+    shift = np.arange(-int(reach / step) - 1, int(reach / step) + 2) * step
+
+    def decay(time: NDArray[Any]) -> NDArray[Any]:
+        return np.exp(-2.0 * np.minimum((np.abs(time) / time_s) ** stretching, 300.0))
+
+    one, other, k = delay_s[:, None, None], delay_s[None, :, None], shift[None, None, :]
+    covariance = (decay(k) * decay(k + other - one) + decay(k + other) * decay(k - one)).sum(axis=2)
+    scale = np.sqrt(np.diagonal(covariance))
+    return covariance / np.outer(scale, scale)
 
 
 def smooth_error(error: Float64Array) -> Float64Array:

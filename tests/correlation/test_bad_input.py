@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beamline_ml.correlation import MultiTauAccumulator, QMap, TwoTimeAccumulator, bad_pixels, multi_tau, two_time
+from beamline_ml.correlation import (
+    LongTwoTimeAccumulator,
+    MultiTauAccumulator,
+    QMap,
+    TwoTimeAccumulator,
+    bad_pixels,
+    multi_tau,
+    multi_tau_events,
+    two_time,
+)
 from beamline_ml.errors import CorrelationError, GeometryError
 
 from . import reference, speckle
@@ -99,12 +108,18 @@ def test_types_that_are_no_counts_are_refused(qmap: QMap, dtype: Any) -> None:
 
 @pytest.mark.parametrize("period", [0.0, -1.0, np.nan, np.inf, np.zeros((2, 2))])
 def test_a_frame_period_that_is_none_is_refused(qmap: QMap, frames: np.ndarray, period: Any) -> None:
+    for refusing in (two_time, multi_tau):
+        with pytest.raises(CorrelationError, match="frame period"):
+            refusing(frames, qmap, frame_period_s=period)
     with pytest.raises(CorrelationError, match="frame period"):
-        two_time(frames, qmap, frame_period_s=period)
+        LongTwoTimeAccumulator(qmap, period)
+    with pytest.raises(CorrelationError, match="frame period"):
+        multi_tau_events([1], [2], qmap, 5, period)
 
 
 def test_a_frame_period_may_come_as_an_array_of_one(qmap: QMap, frames: np.ndarray) -> None:
     assert two_time(frames, qmap, frame_period_s=np.array([[0.5]])).frame_period_s == 0.5
+    assert multi_tau(frames, qmap, frame_period_s=np.array([[0.5]])).delay_s[0] == 0.5
 
 
 def test_frames_outside_the_run_are_refused(qmap: QMap, frames: np.ndarray) -> None:
@@ -140,3 +155,35 @@ def test_big_endian_and_strided_frames_are_read_as_what_they_are(qmap: QMap, fra
 def test_unknown_normalisation_is_refused(qmap: QMap, frames: np.ndarray) -> None:
     with pytest.raises(CorrelationError, match="'symmetric' is unknown"):
         two_time(frames, qmap, "symmetric")
+
+
+def test_dark_frames_and_dark_bins_take_no_part_in_multi_tau(qmap: QMap, frames: np.ndarray) -> None:
+    frames[20:24] = 0
+    frames[:, qmap.labels == 2] = 0
+    for definition in ("symmetric", "ratio_of_sums", "mean_of_ratios"):
+        g2 = multi_tau(frames, qmap, definition=definition)
+        assert np.isnan(g2.g2[1]).all()
+        assert np.isfinite(g2.g2[[0, 2], :8]).all()
+    c2 = two_time(frames, qmap).c2[0].astype(float)
+    np.testing.assert_allclose(g2.g2[0, 0], np.nanmean(np.diagonal(c2, 1)), rtol=1e-6)
+
+
+def test_a_stream_that_starts_again_is_refused_and_changes_nothing(qmap: QMap, frames: np.ndarray) -> None:
+    accumulator = TwoTimeAccumulator(qmap, n_frames=60)
+    accumulator.add(frames[:30], 0)
+    before = accumulator.result().c2.copy()
+    with pytest.raises(CorrelationError, match="Frame 0 arrived twice with different counts"):
+        accumulator.add(frames[30:], 0)
+    assert accumulator.result().c2.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("accumulator", [TwoTimeAccumulator, MultiTauAccumulator, LongTwoTimeAccumulator])
+def test_an_empty_block_is_no_news(qmap: QMap, frames: np.ndarray, accumulator: Any) -> None:
+    one, other = accumulator(qmap), accumulator(qmap)
+    one.add(frames, 0)
+    other.add(frames[:10], 0)
+    other.add(frames[:0], 10)
+    other.add(frames[10:], 10)
+    first, second = one.result(), other.result()
+    for name in ("c2",) if accumulator is not MultiTauAccumulator else ("g2", "g2_err"):
+        assert getattr(first, name).tobytes() == getattr(second, name).tobytes()

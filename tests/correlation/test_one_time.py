@@ -63,6 +63,8 @@ def test_standard_errors_cover_the_truth_in_68_percent(relaxation: int, mean: fl
         g2 = g2_from_two_time(two_time(rng.poisson(mean * intensity)[:, None, :], qmap), delay_frames=lags)
         inside.append(np.abs(g2.g2[0] - 1 - np.exp(-2 * lags / relaxation)) < g2.g2_err[0])
     assert np.mean(inside) == pytest.approx(0.68, abs=0.05)
+    # Also where the curve has come down to its baseline: two lags, so that chance alone makes 0.04.
+    assert np.mean(np.array(inside)[:, -2:]) == pytest.approx(0.68, abs=0.1)
 
 
 def test_very_short_runs_have_a_value_and_an_error_where_there_are_three_pairs(qmap: QMap, frames: np.ndarray) -> None:

@@ -52,9 +52,9 @@ def test_a_fit_that_cannot_be_trusted_is_nan_with_a_reason(g2: G2, reason: str) 
 
 
 def test_errors_of_fits_cover_the_truth_and_there_is_no_bias() -> None:
-    """100 movies of three bins: time, contrast and stretching within their errors, and right on average."""
+    """100 movies of three bins: time, contrast, stretching and baseline within their errors, and right on average."""
     qmap = QMap(np.repeat([[1, 2, 3]], 300, axis=0))
-    pulls = []
+    pulls, ratios = [], []
     for seed in range(100):
         frames = speckle.counts(np.random.default_rng(seed), qmap, 200, mean=0.5, relaxation_frames=40.0)
         fits = fit_relaxation(g2_from_two_time(two_time(frames, qmap)))
@@ -64,15 +64,20 @@ def test_errors_of_fits_cover_the_truth_and_there_is_no_bias() -> None:
                 (fits.relaxation_time_s - truth) / fits.relaxation_time_s_err,
                 (fits.contrast - 1) / fits.contrast_err,
                 (fits.stretching - 1) / fits.stretching_err,
+                (fits.baseline - 1) / fits.baseline_err,
             ]
         )
+        ratios.append([fits.relaxation_time_s / truth, fits.contrast])
     pull = np.array(pulls)
     assert np.isfinite(pull).mean() > 0.98
-    for k in range(3):
+    for k in range(4):
         one = pull[:, k][np.isfinite(pull[:, k])]
         assert np.mean(np.abs(one) < 1) == pytest.approx(0.68, abs=0.08)
         assert np.mean(np.abs(one) < 3) > 0.97
         assert abs(np.median(one)) < 0.3
+    for one in np.array(ratios).transpose(1, 2, 0).reshape(-1, 100):
+        held = one[np.isfinite(one)]
+        assert abs(held.mean() - 1) < 3 * held.std() / np.sqrt(held.size)  # time and contrast of each bin
 
 
 def test_replicates_come_from_c2_when_g2_has_none() -> None:
