@@ -175,20 +175,22 @@ def extra_pairs(
 
     ``by_new`` (hi - lo, n rounded up to 64) and ``by_old`` (n, lo..hi rounded to 64) are room for sums, or wider.
     """
-    lo_block, hi_block = lo // 64, (hi + 63) // 64
+    lo_block, hi_block, n_blocks = lo // 64, (hi + 63) // 64, (n + 63) // 64
     by_new[:] = 0
     by_old[:] = 0
     for i in range(n):
         if lo <= i < hi:
+            sums = by_new[i - lo]
             for e in range(first[i], last[i]):
-                column = columns[place[e]]
-                for block in range((n + 63) // 64):
-                    add_where(by_new[i - lo], block * 64, column[block], count[e])
+                column, value = columns[place[e]], count[e]
+                for block in range(n_blocks):
+                    add_where(sums, block * 64, column[block], value)
         else:
+            sums = by_old[i]
             for block in range(hi_block - lo_block):
                 words = fresh[block]
                 for e in range(first[i], last[i]):
-                    add_where(by_old[i], block * 64, words[place[e]], count[e])
+                    add_where(sums, block * 64, words[place[e]], count[e])
     _add_extra(gram, by_new, by_old, lo, hi, n, lo_block * 64)
 
 

@@ -58,7 +58,7 @@ class BitGram:
         dtype = np.int32 if few else np.int64
         # A few columns more, so that rows do not lie a power of two apart and evict each other from the cache.
         n_every = -(-n // WORD) * WORD
-        return np.empty((hi - lo, n_every + SPARE), dtype), np.empty((n, n_new + SPARE), dtype)
+        return np.empty((hi - lo, n_every + SPARE), dtype), np.empty((n if hi - lo < n else 0, n_new + SPARE), dtype)
 
     def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
         """Know rows lo..hi, whose pairs are summed already."""

@@ -26,7 +26,7 @@ class PixelOrder:
     """(n_groups,) 0-based dynamic bin of each static group."""
     dynamic_edges: IntArray
     """(n_q + 1,) regrouped index at which each dynamic bin starts."""
-    pieces: IntArray
+    pieces: NDArray[np.int32]
     """(n_pieces, 3) regrouped index, detector index and length of neighbours that stay together, 16 at most."""
     n_whole: int
     """Pieces that come first and may be copied 16 at a time: what is copied too much is overwritten later."""
@@ -79,7 +79,7 @@ class PixelOrder:
         return sums, largest
 
 
-def _pieces(source: IntArray, n_detector: int) -> tuple[IntArray, int]:
+def _pieces(source: IntArray, n_detector: int) -> tuple[NDArray[np.int32], int]:
     """Stretches of neighbours cut into pieces of 16; those that end a row or a frame come last."""
     starts = np.concatenate([[0], np.flatnonzero(np.diff(source) != 1) + 1])
     lengths = np.diff(np.append(starts, source.size))
@@ -89,7 +89,8 @@ def _pieces(source: IntArray, n_detector: int) -> tuple[IntArray, int]:
     length = np.minimum(COPY, np.repeat(lengths, n_pieces) - COPY * place)
     whole = (target + COPY <= source.size) & (source[target] + COPY <= n_detector)
     order = np.argsort(~whole, kind="stable")
-    return np.stack([target, source[target], length], axis=1)[order], int(whole.sum())
+    # As few bytes as will do: the table is read once a frame.
+    return np.stack([target, source[target], length], axis=1)[order].astype(np.int32), int(whole.sum())
 
 
 # Unsigned indices spare numba its check for negative ones, which would double the time.

@@ -44,6 +44,7 @@ N_FRAMES = 1000
 GEOMETRY = Geometry(8.0, 5.0, 75e-6, 255.5, 255.5)
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "amx_int8")
+REPEATS = 6
 SKBEAM_FRAMES = 40
 """As in peer_correlators."""
 
@@ -61,7 +62,7 @@ def speckle(mean: float, n_frames: int = N_FRAMES) -> np.ndarray:
     return frames
 
 
-def cpu_seconds(work: Callable[[], Any], repeats: int = 6) -> float:
+def cpu_seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
     """Least CPU time of some runs; the first call, which compiles, is not counted."""
     best = np.inf
     for _ in range(repeats):

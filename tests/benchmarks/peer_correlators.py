@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+REPEATS = 6
+"""As in bench_correlation: the least of more runs is lower, so both sides take the same number."""
 SKBEAM_FRAMES = 40
 """scikit-beam is timed on so many frames only: its two-time would take many minutes for all."""
 
@@ -120,10 +122,10 @@ PEERS: dict[str, Callable[..., Any]] = {
 
 
 def timed(name: str, arguments: tuple[np.ndarray, ...]) -> float | str:
-    """CPU seconds of the better of two runs, or why there are none."""
+    """CPU seconds of the best of some runs, as many as of ours, or why there are none."""
     best = np.inf
     try:
-        for _ in range(2):
+        for _ in range(REPEATS):
             prepared = PEERS[name](*arguments) if name.split("_")[0] != "boost" else None
             began = time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
