@@ -1,4 +1,4 @@
-"""The command line: ``beamline-ml up | watch | demo | fit | show | doctor | export | env``.
+"""The command line: ``beamline-ml up | watch | view | demo | fit | show | doctor | export | env``.
 
 Every command takes ``--json`` for machines. Heavy imports happen inside the commands, so that ``--help`` and ``show``
 work where only the client is installed.
@@ -86,6 +86,27 @@ def watch(state_dir: StateDir = None) -> None:
     from beamline_ml.settings import load_settings
 
     watch_runs(load_settings())
+
+
+@app.command()
+def view(
+    port: Annotated[int | None, typer.Option(help="Port of the page; another is taken when it is not free.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    origin: Annotated[
+        list[str] | None, typer.Option(help="host:port under which browsers reach the page, where that differs.")
+    ] = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Serve the live page of the beamline's tiled, until Ctrl-C; beamline-ml up does so by itself."""
+    _use_state_dir(state_dir)
+    from beamline_ml.live.page.server import PageServer
+    from beamline_ml.service.ports import free_port
+    from beamline_ml.settings import load_settings
+
+    settings = load_settings()
+    page = PageServer(settings, free_port(settings.live.page_port if port is None else port), host, origin or ())
+    console.print(f"live page  {page.uri}", soft_wrap=True)
+    page.run()
 
 
 @app.command()

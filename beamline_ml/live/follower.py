@@ -67,7 +67,7 @@ class Follower:
         self._forecaster = Forecaster(process, settings.live.fit_budget_s)
         self._desk = ThreadPoolExecutor(1, "tables")
         self._tables: Future[None] | None = None
-        self._feed: RunFeed | None = None
+        self.feed: RunFeed
         self._reader: FrameReader | None = None
         self._correlator: LiveCorrelator
         self._record: LiveRecord | None = None
@@ -83,6 +83,15 @@ class Follower:
         self.missed_updates = 0
         """Updates that tiled did not take; their rows went with the next one."""
 
+    @property
+    def n_frames(self) -> int:
+        """The cursor: frames correlated so far."""
+        return 0 if self._reader is None else self._correlator.n_frames
+
+    def two_time(self) -> TwoTime:
+        """C2 of all frames so far, unbinned."""
+        return self._correlator.two_time()
+
     def begin(self) -> bool:
         """Look the run up; False while it has announced too few frames to know anything."""
         try:
@@ -94,15 +103,16 @@ class Follower:
             return False
         self._run = description
         data = self._settings.data
-        self._reader = open_frames(
+        reader = open_frames(
             run,
             description,
             allowed_roots=self._settings.allowed_roots,
             max_gib=data.max_gib,
             missing_file_wait_s=data.missing_file_wait_s,
         )
-        self._prepare(Subject(run, description, 0, description.n_frames))
-        self._feed = RunFeed(self._catalogue.raw, self.uid, description.stream, description.detector)
+        self.feed = RunFeed(self._catalogue.raw, self.uid, description.stream, description.detector)
+        self._prepare(Subject(run, description, 0, description.n_frames), reader)
+        self._reader = reader
         return True
 
     def _begun(self) -> bool:
@@ -115,11 +125,10 @@ class Follower:
             time.sleep(FIRST_FRAMES_POLL_S)
         return True
 
-    def _prepare(self, subject: Subject) -> None:
+    def _prepare(self, subject: Subject, reader: FrameReader) -> None:
         analysis = self._settings.analysis
-        assert self._reader is not None
         qmap = choose_qmap(subject, analysis)
-        n_sample = sample_of_bad_pixels(self._reader)
+        n_sample = sample_of_bad_pixels(reader)
         self._correlator = LiveCorrelator(qmap, self._run.frame_period_s, analysis.normalization, n_sample)
         self._row_frames = max(1, math.ceil(planned_frames(self._run) / MOST_ROWS_PUBLISHED))
         self._ageing = Ageing(planned_frames(self._run) // self._row_frames)
@@ -129,13 +138,12 @@ class Follower:
 
     def follow(self) -> str:
         """Follow the run until it is over, and say how it ended: 'stopped', 'idle', or 'empty' without frames."""
-        if not self._begun():
+        if self._reader is None and not self._begun():
             return "empty"
-        assert self._feed is not None
         grown_at = time.monotonic()
         while True:
-            announced = self._feed.wait(TICK_S)
-            if self._take(announced.n_frames):
+            announced = self.feed.wait(TICK_S)
+            if self.take(announced.n_frames):
                 grown_at = time.monotonic()
             if announced.stopped and self._correlator.n_frames >= announced.n_frames:
                 self._finish()
@@ -145,7 +153,7 @@ class Follower:
                 return "idle"
             self._update(announced)
 
-    def _take(self, n_frames: int) -> bool:
+    def take(self, n_frames: int) -> bool:
         """Read and correlate the frames up to ``n_frames``; whether there were any."""
         correlator = self._correlator
         if n_frames <= correlator.n_frames:
@@ -168,8 +176,7 @@ class Follower:
         if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * self._took_s):
             self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
-            self._checkpoint.save(self._correlator.to_arrays())
-            self._saved_at = time.monotonic()
+            self.save()
 
     def _publish(self) -> None:
         rows = self._binned()
@@ -233,9 +240,12 @@ class Follower:
         """What became of each forecast."""
         return [] if self._rows is None else scores(self._forecaster.forecasts, self._rows)
 
+    def health_now(self) -> dict[str, Any]:
+        """Health, when all announced frames are in."""
+        return self.health(Announced(self._correlator.n_frames, False))
+
     def health(self, announced: Announced) -> dict[str, Any]:
         """How well the run is being followed."""
-        assert self._feed is not None
         return {
             "frames_announced": announced.n_frames,
             "frames_correlated": self._correlator.n_frames,
@@ -247,20 +257,29 @@ class Follower:
             "forecasts": len(self._forecaster.forecasts),
             "forecast_refused": self._forecaster.refusal,
             "correlated_again": self._correlator.rebuilt,
-            "catalogue_misses": self._feed.misses,
+            "catalogue_misses": self.feed.misses,
         }
 
     def _finish(self) -> None:
         """Everything of the run is in: publish the last state, as the final analysis will see it."""
         assert self._reader is not None
         self._correlator.settle(self._reader.read)
+        self.publish_all()
+        if self._correlator.n_frames:
+            self.save()
+
+    def publish_all(self) -> None:
+        """Bring everything in tiled up to date, at once."""
         self._publish()
         if self._tables is not None:
             self._tables.result()
         if self._rows is not None:
             self._publish_tables(self._rows, Announced(self._correlator.n_frames, True))
-        if self._correlator.n_frames:
-            self._checkpoint.save(self._correlator.to_arrays())
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self._checkpoint.save(self._correlator.to_arrays())
+        self._saved_at = time.monotonic()
 
     def _opened_record(self) -> LiveRecord:
         if self._record is None:
@@ -285,9 +304,9 @@ class Follower:
         """Let go of everything."""
         self._desk.shutdown()
         self._forecaster.close()
-        for part in (self._feed, self._reader):
-            if part is not None:
-                part.close()
+        if self._reader is not None:
+            self.feed.close()
+            self._reader.close()
 
     def forget(self) -> None:
         """The final result is there: the checkpoint has served."""

@@ -31,6 +31,12 @@ def reserve_port(preferred: int) -> socket.socket:
     raise OSError("The system has no free loopback port.")
 
 
+def free_port(preferred: int) -> int:
+    """The preferred port when nobody has it, else another one."""
+    with reserve_port(preferred) as reservation:
+        return port_of(reservation)
+
+
 def port_of(reservation: socket.socket) -> int:
     """Number of a reserved port."""
     return int(reservation.getsockname()[1])

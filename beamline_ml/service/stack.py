@@ -123,6 +123,11 @@ class Stack:
         while True:
             threading.Event().wait(_LONG_S)
 
+    @property
+    def page_uri(self) -> str:
+        """Address of the live page."""
+        return f"http://{LOOPBACK}:{port_of(self._reservations[2])}"
+
     def _key(self) -> SecretStr:
         return SecretStr(self.state.api_key())
 
@@ -135,7 +140,8 @@ class Stack:
         self.state.watcher_file.unlink(missing_ok=True)
         for log in self.state.logs.glob("*.log"):
             log.replace(log.with_suffix(".log.before"))
-        self._reservations = [reserve_port(TILED_PORT), reserve_port(PREFECT_PORT)]
+        ports = (TILED_PORT, PREFECT_PORT, self._settings.live.page_port)
+        self._reservations = [reserve_port(port) for port in ports]
 
     async def _start(self) -> None:
         self._start_reaper()
@@ -147,6 +153,7 @@ class Stack:
             group.create_task(self._start_tiled())
             group.create_task(self._start_prefect(group))
             group.create_task(self._start_watcher())
+            group.create_task(self._start_page())
 
     def _start_reaper(self) -> None:
         """Start the process that ends everything should this one be killed; it must be the first."""
@@ -222,6 +229,11 @@ class Stack:
 
         await self._until(child, is_ready)
         self._tell("watcher", "ready")
+
+    async def _start_page(self) -> None:
+        """Nobody waits for the page: it fills by itself as soon as tiled answers."""
+        port = str(port_of(self._reservations[2]))
+        await self._child("page", "beamline_ml.live.page.server", "--port", port).start()
 
     async def _until(self, child: Child, check: Callable[[], Awaitable[bool]]) -> None:
         """Wait until a service answers; give up when it dies again and again."""

@@ -15,6 +15,7 @@ from bokeh.models.mappers import LinearColorMapper
 from bokeh.models.sources import ColumnDataSource
 from bokeh.models.widgets import Div, Select
 from bokeh.plotting import figure
+from jinja2 import Template
 from numpy.typing import NDArray
 
 from beamline_ml.live.page.poller import NEWEST, Poller, Wanted
@@ -39,10 +40,11 @@ _STATUS = {
     "failed": ("NOT ANALYSED", "#a02020"),
     "idle": ("NO STOP DOCUMENT", "#a06a00"),
 }
-STYLE = """
-<style>
-body { margin: 0; background: #fafafa; color: #202020; font-family: system-ui, sans-serif; }
-</style>
+TEMPLATE = """{% extends base %}
+{% block preamble %}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body { margin: 0; background: #fafafa; color: #202020; font-family: system-ui, sans-serif; }</style>
+{% endblock %}
 """
 
 
@@ -69,9 +71,15 @@ class Page:
         self._memory, self._scores = _MemoryFigure(), Div(sizing_mode="stretch_width")
         self._list = Div(sizing_mode="stretch_width")
 
+    @property
+    def said(self) -> str:
+        """What the head of the page says, as HTML."""
+        return str(self._header.text)
+
     def attach(self, document: Document) -> None:
         """Put the page into a browser's document and keep it fed."""
         document.title = "beamline-ml live"
+        document.template = Template(TEMPLATE)
         figures = [self._map.figure, self._g2.figure, self._memory.figure, self._tau.figure]
         flow = {"display": "flex", "flex-wrap": "wrap", "gap": "12px"}
         panels = row(*figures, styles=flow, sizing_mode="stretch_width")
@@ -97,7 +105,7 @@ class Page:
         """Show what has changed since the last time."""
         snapshot = self._poller.snapshot(self._wanted())
         self._offer_runs()
-        self._header.text = STYLE + _header(snapshot or self._shown, self._poller.trouble)
+        self._header.text = _header(snapshot or self._shown, self._poller.trouble)
         self._list.text = _run_list(self._poller, self._links)
         if snapshot is None or snapshot is self._shown:
             return
@@ -287,7 +295,7 @@ class _MemoryFigure:
     def show(self, snapshot: Snapshot) -> None:
         """Feed the figure."""
         ahead = snapshot.forecast
-        self._from.visible = ahead is not None
+        self._from.visible = self.figure.legend.visible = ahead is not None
         if ahead is None or len(snapshot.c2) < 2:
             for source in (self._band, self._line, self._points):
                 source.data = {name: [] for name in source.data}
@@ -377,7 +385,7 @@ def _run_list(poller: Poller, links: dict[str, str]) -> str:
     lines = "".join(_run_row(line, links["tiled"]) for line in poller.lines)
     pages = " · ".join(f"<a href='{escape(uri)}'>{escape(name)}</a>" for name, uri in links.items())
     table = f"<table style='border-spacing:10px 2px;text-align:left'>{lines}</table>"
-    return f"<h3>Recent runs</h3>{table}<p>Pages: {pages}</p>"
+    return f"<h3>Recent runs</h3><div style='overflow-x:auto'>{table}</div><p>Pages: {pages}</p>"
 
 
 def _run_row(line: RunLine, tiled: str) -> str:
