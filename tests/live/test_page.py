@@ -33,7 +33,9 @@ FLAGS = (
     "--disable-sync",
 )
 PATIENCE_MS = 20_000
-DRAWN = "said => Bokeh.documents.some(d => [...d._all_models.values()].some(m => (m.text || '').toString().includes(said)))"
+DRAWN = (
+    "said => Bokeh.documents.some(d => [...d._all_models.values()].some(m => (m.text || '').toString().includes(said)))"
+)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, then run again")
 
