@@ -1,4 +1,4 @@
-"""The command line: ``beamline-ml up | watch | view | demo | fit | show | doctor | export | env``.
+"""The command line: ``beamline-ml up | watch | view | write-documents | demo | fit | show | doctor | export | env``.
 
 Every command takes ``--json`` for machines. Heavy imports happen inside the commands, so that ``--help`` and ``show``
 work where only the client is installed.
@@ -107,6 +107,25 @@ def view(
     page = PageServer(settings, free_port(settings.live.page_port if port is None else port), host, origin or ())
     console.print(f"live page  {page.uri}", soft_wrap=True)
     page.run()
+
+
+@app.command(name="write-documents")
+def write_documents(
+    first: Annotated[
+        str | None,
+        typer.Option("--from", help="Read again from here: first, or a position in the broker's own words."),
+    ] = None,
+    until_quiet: Annotated[
+        bool, typer.Option("--until-quiet", help="End when the stream is read and tiled has all of it.")
+    ] = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Write documents from the site's broker (settings: documents) to tiled, until Ctrl-C."""
+    _use_state_dir(state_dir)
+    from beamline_ml.brokers.writer import serve
+    from beamline_ml.settings import load_settings
+
+    serve(load_settings(), first, until_quiet)
 
 
 @app.command()

@@ -25,7 +25,20 @@ def _nowhere(outside, monkeypatch):
 
 def test_help_names_every_command():
     said = run("--help").stdout
-    for command in ("up", "watch", "view", "demo", "fit", "show", "export", "doctor", "env", "new-profile", "phonons"):
+    for command in (
+        "up",
+        "watch",
+        "view",
+        "write-documents",
+        "demo",
+        "fit",
+        "show",
+        "export",
+        "doctor",
+        "env",
+        "new-profile",
+        "phonons",
+    ):
         assert command in said
 
 
