@@ -23,6 +23,9 @@ def _nowhere(outside, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
+COMMANDS = "up watch view demo fit show export correlate doctor env new-profile phonons".split()
+
+
 def test_help_names_every_command():
     said = run("--help").stdout
     for command in (
