@@ -93,13 +93,23 @@ def measure(stack: Stack, movie: Path) -> Timeline:
 
 
 def through_worker_s(stack: Stack, uid: str) -> float:
-    """From ``prefect deployment run`` (other settings, so that there is something to do) to the second result."""
+    """From ``prefect deployment run`` (with other settings: work to do) to the second result, beyond its fit."""
     with closing(Catalogue(stack.settings)) as catalogue:
         before = len(_complete(catalogue, uid))
         began = time.monotonic()
         submit_fit(stack.settings, uid, {"last_frame": N_FRAMES - 50})
         _wait(lambda: len(_complete(catalogue, uid)) > before or None)
-        return time.monotonic() - began
+        took_s = time.monotonic() - began
+        newest = max(_complete(catalogue, uid), key=lambda node: float(node.metadata["published_at"]))
+        return took_s - float(newest.metadata["timings_s"]["fit"])
+
+
+def live_lags_s(stack: Stack, uid: str) -> tuple[float, float]:
+    """Median and 95th percentile of the time from the announcement of frames to their C2 in tiled."""
+    with closing(Catalogue(stack.settings)) as catalogue:
+        (node,) = (node for node in catalogue.live.values() if node.metadata["scan_uid"] == uid)
+        health = node.metadata["health"]
+        return float(health["lag_s"]), float(health["lag_p95_s"])
 
 
 def _complete(catalogue: Catalogue, uid: str) -> list[Any]:
@@ -141,6 +151,7 @@ def rows() -> list[Row]:
         movie = make_movie(Path(folder) / "movie.h5")
         timelines = [measure(stack, movie) for _ in range(N_BURSTS)]
         worker_s = through_worker_s(stack, timelines[0].burst.run_uid)
+        lags_s = [live_lags_s(stack, timeline.burst.run_uid) for timeline in timelines]
     return [
         _row("scan_time_ratio", _median(t.burst.scan_time_s / t.burst.ideal_time_s for t in timelines), "", 1.0),
         _row("scan_end_to_result_s", _median(t.beyond_fit_s for t in timelines), "s", 6.0),
@@ -148,6 +159,8 @@ def rows() -> list[Row]:
         *(_row(f"hop_{name}", _median(hop(t) for t in timelines), "s") for name, hop in HOPS.items()),
         *_task_rows(timelines),
         _row("submit_to_result_through_worker_s", worker_s, "s", 15.0),
+        _row("frame_to_c2_median_s", _median(median for median, _ in lags_s), "s", 0.5),
+        _row("frame_to_c2_p95_s", _median(p95 for _, p95 in lags_s), "s", 1.5),
         _row("stack_up_s", up_s, "s"),
     ]
 
