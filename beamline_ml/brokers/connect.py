@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import cast
 
 from beamline_ml.brokers.protocol import Sink, Source
-from beamline_ml.errors import SettingsError
+from beamline_ml.errors import DocumentRefused, SettingsError
 from beamline_ml.settings import DocumentsSettings
 
 _ROOMS = {
@@ -68,3 +68,11 @@ def _adapter(kind: str, module: str, name: str) -> type:
 def wrong_position(kind: str, first: str, example: str) -> SettingsError:
     """What to raise for a position that is none of this broker."""
     return SettingsError(f"{first!r} is no position in {kind}.", f"Give first, or one like {example}.")
+
+
+def too_large(who: str, size_bytes: int, setting: str) -> DocumentRefused:
+    """What to raise for a message that ``who`` never takes."""
+    return DocumentRefused(
+        f"A document of {size_bytes} bytes is more than {who} takes.",
+        f"Raise {setting}, or keep arrays out of documents; the run's documents stay on disk.",
+    )

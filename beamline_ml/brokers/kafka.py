@@ -6,9 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_STORED,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 
-from beamline_ml.brokers.connect import wrong_position
+from beamline_ml.brokers.connect import too_large, wrong_position
 from beamline_ml.brokers.protocol import BATCH, Message
 from beamline_ml.errors import ServiceError
 from beamline_ml.settings import DocumentsSettings
@@ -16,16 +24,20 @@ from beamline_ml.settings import DocumentsSettings
 _ADDRESS = "127.0.0.1:9092"
 _TIMEOUT_S = 5.0
 _GATHER_S = 0.005
-# The topic comes with the first document; the client goes on connecting by itself.
-_HARMLESS = (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TRANSPORT)
+# The client goes on connecting by itself.
+_HARMLESS = (KafkaError._PARTITION_EOF, KafkaError._TRANSPORT)
 
 
 class KafkaSource:
-    """Reads all partitions of the topic; the group's committed offsets say how far it has come."""
+    """Reads all partitions that the topic has now; the group's committed offsets say how far it has come.
+
+    It takes the partitions without joining the group, so that one that is started again need not wait until the broker
+    has given up the one that died.
+    """
 
     def __init__(self, settings: DocumentsSettings, first: str | None = None) -> None:
         self._topic = settings.stream
-        self._offsets = None if first is None else _offsets(first)
+        offsets: dict[int | None, int] = {None: OFFSET_STORED} if first is None else _offsets(first)
         self._address = settings.address or _ADDRESS
         self._consumer = Consumer(
             {
@@ -36,7 +48,7 @@ class KafkaSource:
                 "allow.auto.create.topics": "true",
             }
         )
-        self._consumer.subscribe([self._topic], on_assign=self._assign)
+        self._consumer.assign(self._partitions(offsets))
 
     def receive(self, timeout_s: float) -> Sequence[Message]:
         """See :class:`beamline_ml.brokers.protocol.Source`."""
@@ -68,16 +80,15 @@ class KafkaSource:
         """See :class:`beamline_ml.brokers.protocol.Source`."""
         self._consumer.close()
 
-    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._offsets is None:
-            return
-        every = self._offsets.get(None)
-        for partition in partitions:
-            offset = self._offsets.get(partition.partition, every)
-            if offset is not None:
-                partition.offset = offset
-        consumer.assign(partitions)
-        self._offsets = None
+    def _partitions(self, offsets: dict[int | None, int]) -> list[TopicPartition]:
+        try:
+            topic = self._consumer.list_topics(self._topic, timeout=_TIMEOUT_S).topics[self._topic]
+        except KafkaException as error:
+            raise _away(self._address, error) from error
+        if topic.error is not None:
+            raise _away(self._address, topic.error)
+        every = offsets.get(None, OFFSET_STORED)
+        return [TopicPartition(self._topic, number, offsets.get(number, every)) for number in topic.partitions]
 
 
 class KafkaSink:
@@ -98,6 +109,9 @@ class KafkaSink:
                 self._producer.produce(self._topic, value=data, key=run_uid.encode(), on_delivery=self._on_delivery)
             remaining = self._producer.flush(2 * _TIMEOUT_S)
         except (KafkaException, BufferError) as error:
+            self._producer.purge()
+            if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                raise too_large("Kafka", max(map(len, messages)), "message.max.bytes") from error
             raise _away(self._address, error) from error
         if remaining or self._failures:
             self._producer.purge()

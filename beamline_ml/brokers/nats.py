@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
-from beamline_ml.brokers.connect import wrong_position
+from beamline_ml.brokers.connect import too_large, wrong_position
 from beamline_ml.brokers.protocol import BATCH, Message
 from beamline_ml.errors import ServiceError
 from beamline_ml.settings import DocumentsSettings
@@ -23,6 +23,7 @@ from beamline_ml.settings import DocumentsSettings
 _ADDRESS = "nats://127.0.0.1:4222"
 _TIMEOUT_S = 5.0
 _ACK_WAIT_S = 60.0
+_TRY_AGAIN_S = 1
 _T = TypeVar("_T")
 
 
@@ -51,7 +52,7 @@ class _Connection:
             future.cancel()
             where = ", ".join(part.rsplit("@", 1)[-1] for part in self._address.split(","))
             raise ServiceError(
-                f"NATS at {where} does not answer as it should ({error or type(error).__name__}).",
+                f"NATS at {where} does not answer as it should ({str(error) or type(error).__name__}).",
                 "Look whether it runs with JetStream (-js), and at documents.address, user and password; documents "
                 "wait on disk until then.",
             ) from error
@@ -63,6 +64,11 @@ class _Connection:
                 self.call(self._client.close())
         finally:
             self._end_loop()
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest message that the server takes."""
+        return int(self._client.max_payload)
 
     async def _connect(self) -> JetStreamContext:
         password = self._settings.password
@@ -76,6 +82,8 @@ class _Connection:
             self._address.split(","),
             connect_timeout=int(_TIMEOUT_S),
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # the first connection is tried for ever otherwise
+            reconnect_time_wait=_TRY_AGAIN_S,
             error_cb=_ignore,
             **{name: value for name, value in options.items() if value is not None},
         )
@@ -191,6 +199,8 @@ class NatsSink:
         """See :class:`beamline_ml.brokers.protocol.Sink`."""
         # One after the other: of several on their way at once a later one may arrive and an earlier one not.
         for data in messages:
+            if len(data) > self._connection.max_bytes:
+                raise too_large("NATS", len(data), "max_payload")
             self._connection.call(self._connection.jetstream.publish(self._stream, data, stream=self._stream))
 
     def close(self) -> None:

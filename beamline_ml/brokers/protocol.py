@@ -49,7 +49,10 @@ class Sink(Protocol):
     """Where messages go."""
 
     def send(self, run_uid: str, messages: Sequence[bytes]) -> None:
-        """Return when the broker has all of these, in this order; a ServiceError means that it may have some."""
+        """Return when the broker has all of these, in this order; a ServiceError means that it may have some.
+
+        DocumentRefused says that it will never take one of them.
+        """
         ...
 
     def close(self) -> None:

@@ -23,10 +23,10 @@ from beamline_ml.acquisition.journal import Document, Journal, claim, read_docum
 from beamline_ml.acquisition.publish import PATIENCE_S
 from beamline_ml.acquisition.pump import Pump
 from beamline_ml.acquisition.recovery import file_away, with_stop
-from beamline_ml.brokers.connect import check_sink, open_sink
+from beamline_ml.brokers.connect import check_sink, open_sink, too_large
 from beamline_ml.brokers.protocol import BATCH, Sink
 from beamline_ml.brokers.serializer import encode
-from beamline_ml.errors import ServiceError
+from beamline_ml.errors import DocumentRefused, ServiceError
 from beamline_ml.settings import DocumentsSettings, Settings
 
 _FIRST_RETRY_S = 0.5
@@ -52,6 +52,9 @@ class _Sender:
     def send(self, uid: str, documents: list[tuple[str, Document]]) -> bool:
         """Whether the broker has all of these, however long that takes; False when this process ends before."""
         messages = [encode(name, doc, self._settings.serializer) for name, doc in documents]
+        largest = max(map(len, messages))
+        if largest > self._settings.max_message_mib * 2**20:
+            raise too_large("the writer", largest, "documents.max_message_mib")
         for first in range(0, len(messages), BATCH):
             while not self._try(uid, messages[first : first + BATCH]):
                 if self.ending.wait(self._retry_s):
@@ -166,12 +169,19 @@ class BrokerPublication:
             with claim(path) as file:
                 if file is None:
                     continue  # of a run that is going on
-                documents = read_documents(file)
-                if not documents or documents[0][0] != "start":
-                    _log.error("%s does not begin with a start document", path)
-                    file_away(path, "unreadable")
-                elif self._sender.send(path.stem, with_stop(documents)):
-                    path.unlink()
+                self._send_again(path, read_documents(file))
+
+    def _send_again(self, path: Path, documents: list[tuple[str, Document]]) -> None:
+        if not documents or documents[0][0] != "start":
+            _log.error("%s does not begin with a start document", path)
+            file_away(path, "unreadable")
+            return
+        try:
+            if self._sender.send(path.stem, with_stop(documents)):
+                path.unlink()
+        except DocumentRefused as error:
+            _log.error("%s is put aside: %s", path, error)
+            file_away(path, "refused")
 
 
 def _call(function: Callable[..., None], *arguments: Any) -> None:

@@ -304,4 +304,8 @@ def running() -> Iterator[Callable[[Settings], Callable[[], None]]]:
 
 
 def is_written(container: Any, uid: str) -> bool:
-    return uid in container and bool(container[uid].metadata.get("stop"))
+    """Whether all of a run is in tiled; a writer that begins anew may take it away between two questions."""
+    try:
+        return bool(container[uid].metadata.get("stop"))
+    except KeyError:
+        return False
