@@ -249,6 +249,7 @@ class Stack:
         with client.context:
             open_container(client, self._settings.tiled.raw, RUNS_SPEC)
             open_container(client, self._settings.tiled.results)
+            open_container(client, self._settings.tiled.live)
 
     async def _stop(self) -> None:
         """End everything, however often this is cancelled meanwhile."""

@@ -16,6 +16,7 @@ from beamline_ml.errors import BeamlineMLError
 from beamline_ml.service.stack import Progress, Stack, Step, silent
 from beamline_ml.settings import Settings, load_settings
 
+_LISTEN_S = 0.2
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -41,7 +42,7 @@ def embedded_stack(settings: Settings, progress: Progress = silent) -> Iterator[
     restore = _raise_on(_ENDING_SIGNALS)
     try:
         supervisor.start()
-        yield supervisor.ready.result()
+        yield supervisor.wait_until_ready()
     finally:
         ignored = dict.fromkeys((*_ENDING_SIGNALS, signal.SIGINT), signal.SIG_IGN)
         before = _set_handlers(ignored)
@@ -69,6 +70,19 @@ class _Supervisor:
 
     def start(self) -> None:
         self._thread.start()
+
+    def wait_until_ready(self) -> Stack:
+        """The stack, once all of it is ready.
+
+        The wait is cut into short ones: the system may hand a signal to another thread, and a main thread that sleeps
+        without end would notice Ctrl-C only when the start is over.
+        """
+        while True:
+            try:
+                return self.ready.result(timeout=_LISTEN_S)
+            except TimeoutError:
+                if self.ready.done():
+                    raise
 
     def end(self) -> None:
         """Take the stack down and wait for it."""

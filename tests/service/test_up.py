@@ -70,7 +70,7 @@ def test_databroker_finds_the_beamline_by_name(stack: Any) -> None:
     code = "import databroker; c = databroker.catalog['beamline']; print(sorted(c), type(c['raw']).__name__)"
     environment = {**os.environ, **client_environment(stack.state)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['raw', 'results'] CatalogOfBlueskyRuns"
+    assert done.stdout.strip() == "['live', 'raw', 'results'] CatalogOfBlueskyRuns"
 
 
 def test_a_second_stack_in_the_same_directory_is_refused(stack: Any) -> None:
