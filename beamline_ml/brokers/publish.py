@@ -31,6 +31,8 @@ from beamline_ml.settings import DocumentsSettings, Settings
 
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
+_SETTLE_S = 2.0
+"""What is under way when all ends may take so long to give up, and to leave its journal to the next."""
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +157,7 @@ class BrokerPublication:
         self._to_broker.put(self._sender.close)
         self._to_broker.close(patience_s)
         self._sender.ending.set()
+        self._to_broker.close(_SETTLE_S)
         return not waiting_journals(self._folder)
 
     def _route(self, name: str, doc: Document) -> None:

@@ -27,8 +27,11 @@ DURABLE = ["nats", "redis", "kafka"]
 ALL = [*DURABLE, "zmq"]
 
 
-@pytest.mark.parametrize("broker", DURABLE, indirect=True)
-@pytest.mark.parametrize("serializer", ["json", "msgpack"])
+@pytest.mark.parametrize(
+    ("broker", "serializer"),
+    [("nats", "json"), ("kafka", "msgpack"), ("redis", "json")],
+    indirect=["broker"],
+)
 def test_two_interleaved_runs_arrive_whole(settings, container, make_run, serializer) -> None:
     one, counts, documents = make_run(60, seed=1)
     two, other_counts, others = make_run(60, seed=2)
@@ -45,7 +48,7 @@ def test_two_interleaved_runs_arrive_whole(settings, container, make_run, serial
 def test_killed_in_the_middle_it_goes_on_and_writes_all_once(
     settings: Any, container: Any, make_run: Any, writer_process: WriterProcess
 ) -> None:
-    uid, counts, documents = make_run(400)
+    uid, counts, documents = make_run(200)
     middle = len(documents) // 2
     writer_process.start()
     send(settings, documents[:middle])
@@ -61,10 +64,10 @@ def test_killed_in_the_middle_it_goes_on_and_writes_all_once(
     assert not dead_letters(settings)
 
 
-@pytest.mark.parametrize("broker", ["nats", "redis"], indirect=True)
+@pytest.mark.parametrize("broker", ["nats"], indirect=True)
 def test_killed_over_and_over_at_any_moment(settings, container, make_run, writer_process) -> None:
-    runs = [make_run(100, seed) for seed in range(4)]
-    for delay_s, (_, _, documents) in zip((1.5, 2.5, 3.0, 3.5), runs, strict=True):
+    runs = [make_run(50, seed) for seed in range(3)]
+    for delay_s, (_, _, documents) in zip((1.5, 2.5, 3.2), runs, strict=True):
         send(settings, documents)
         writer_process.start()
         time.sleep(delay_s)
@@ -76,9 +79,9 @@ def test_killed_over_and_over_at_any_moment(settings, container, make_run, write
     assert not dead_letters(settings)
 
 
-@pytest.mark.parametrize("broker", ALL, indirect=True)
+@pytest.mark.parametrize("broker", ["redis", "zmq"], indirect=True)
 def test_with_tiled_down_documents_are_acknowledged_and_wait_on_disk(settings, container, make_run, running) -> None:
-    uid, counts, documents = make_run()
+    uid, counts, documents = make_run(50)
     stop = running(without_tiled(settings))
     send(settings, documents)
     assert eventually(lambda: len(list(inbox_folder(settings).glob("*.jsonl"))) == 1, 20)
@@ -93,7 +96,7 @@ def test_with_tiled_down_documents_are_acknowledged_and_wait_on_disk(settings, c
 
 @pytest.mark.parametrize("broker", ALL, indirect=True)
 def test_garbage_becomes_dead_letters_and_the_rest_goes_on(settings, container, make_run, running) -> None:
-    uid, counts, documents = make_run()
+    uid, counts, documents = make_run(50)
     garbage = [
         b"",
         b"\x80\x04\x95pickled",
@@ -123,9 +126,9 @@ def test_garbage_becomes_dead_letters_and_the_rest_goes_on(settings, container, 
         assert label["position"] or settings.documents.kind == "zmq"
 
 
-@pytest.mark.parametrize("broker", DURABLE, indirect=True)
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
 def test_what_comes_twice_is_written_once(settings, container, make_run) -> None:
-    uid, counts, documents = make_run()
+    uid, counts, documents = make_run(50)
     send(settings, [pair for pair in documents for _ in (1, 2)])
     write_documents(settings, until_quiet=True)
     container[uid].update_metadata({"mark": "first"})
@@ -139,8 +142,8 @@ def test_what_comes_twice_is_written_once(settings, container, make_run) -> None
 
 @pytest.mark.parametrize("broker", DURABLE, indirect=True)
 def test_replay_from_a_position_fills_a_catalogue_that_lost_runs(settings, container, make_run) -> None:
-    earlier, earlier_counts, before = make_run(seed=1)
-    uid, counts, documents = make_run(seed=2)
+    earlier, earlier_counts, before = make_run(30, seed=1)
+    uid, counts, documents = make_run(30, seed=2)
     send(settings, before)
     send(settings, documents)
     with_positions = open_source(settings.documents)
@@ -162,10 +165,10 @@ def test_replay_from_a_position_fills_a_catalogue_that_lost_runs(settings, conta
 
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_a_document_that_tiled_refuses_does_not_hold_up_the_rest(settings, container, make_run) -> None:
-    uid, _, documents = make_run()
+    uid, _, documents = make_run(50)
     bad = json.loads(json.dumps(documents))
     bad[3][1]["mimetype"] = "application/x-nobody-reads-this"
-    later, later_counts, others = make_run(seed=2)
+    later, later_counts, others = make_run(30, seed=2)
     send(settings, [(name, doc) for name, doc in bad])
     send(settings, others)
     write_documents(settings, until_quiet=True)
@@ -177,7 +180,7 @@ def test_a_document_that_tiled_refuses_does_not_hold_up_the_rest(settings, conta
 
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_overlapping_frames_are_refused_and_not_counted(settings, container, make_run) -> None:
-    uid, counts, documents = make_run()
+    uid, counts, documents = make_run(50)
     datum = documents[4][1]
     overlap = ("stream_datum", {**datum, "uid": f"{datum['uid']}-again"})
     send(settings, [*documents[:8], overlap, *documents[8:]])
@@ -205,7 +208,7 @@ def test_a_position_that_is_none_is_named(settings) -> None:
 
 @pytest.mark.parametrize("broker", ["nats", "redis"], indirect=True)
 def test_a_broker_that_goes_away_and_comes_back(settings, container, make_run, broker, running) -> None:
-    uid, counts, documents = make_run()
+    uid, counts, documents = make_run(50)
     stop = running(settings)
     send(settings, documents[:9])
     assert eventually(lambda: uid in container, 30)
@@ -221,7 +224,7 @@ def test_a_broker_that_goes_away_and_comes_back(settings, container, make_run, b
 
 @pytest.mark.parametrize("broker", ["zmq"], indirect=True)
 def test_a_last_line_cut_off_by_death_is_written_anew(settings, make_run) -> None:
-    uid, _, documents = make_run()
+    uid, _, documents = make_run(50)
     inbox = Inbox(inbox_folder(settings))
     for name, doc in documents[:5]:
         assert inbox.take(name, doc) == uid

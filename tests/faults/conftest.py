@@ -54,6 +54,12 @@ class Beamline:
     def statuses(self, uid: str) -> list[str]:
         return [result["status"] for result in self.results(uid)]
 
+    def live_status(self, uid: str) -> str | None:
+        """How the run stands under ``live/``; None when it was not followed."""
+        with self.catalogue() as catalogue:
+            found = [node for node in catalogue.live.values() if node.metadata["scan_uid"] == uid]
+            return found[0].metadata["status"] if found else None
+
     def is_settled(self, uid: str) -> bool:
         """Whether there is a result or a reason why not; False also while tiled is away."""
         with suppress(httpx.HTTPError):

@@ -18,20 +18,6 @@ from tests.service.processes import eventually
 When = Callable[[float, Callable[[], Any]], None]
 
 
-def live_record(beamline: Beamline, uid: str) -> Any | None:
-    with beamline.catalogue() as catalogue:
-        found = [node for node in catalogue.live.values() if node.metadata["scan_uid"] == uid]
-        return found[0] if found else None
-
-
-def is_superseded(beamline: Beamline, uid: str) -> bool:
-    with beamline.catalogue() as catalogue:
-        return any(
-            node.metadata["scan_uid"] == uid and node.metadata["status"] == "superseded"
-            for node in catalogue.live.values()
-        )
-
-
 def followers(beamline: Beamline) -> list[int]:
     """Process ids of the process that follows runs."""
     pids = marked(beamline.stack._token)
@@ -48,7 +34,7 @@ def followers(beamline: Beamline) -> list[int]:
 
 def require_equal_to_final(beamline: Beamline, uid: str) -> None:
     beamline.wait_for_result(uid)
-    assert eventually(lambda: is_superseded(beamline, uid), 60.0)
+    assert eventually(lambda: beamline.live_status(uid) == "superseded", 60.0)
     with beamline.catalogue() as catalogue:
         (live,) = (node for node in catalogue.live.values() if node.metadata["scan_uid"] == uid)
         (final,) = catalogue.results_of(uid)
@@ -76,14 +62,3 @@ def test_the_follower_is_killed_during_the_scan(beamline: Beamline, when: When) 
     beamline.wait_for_result(uid)
     assert eventually(lambda: followers(beamline) != [], 60.0)
     assert beamline.statuses(uid) == ["complete"]
-
-
-def test_tiled_is_killed_while_a_run_is_followed(beamline: Beamline, when: When) -> None:
-    time.sleep(10.0)
-    when(1.0, lambda: beamline.kill("tiled"))
-    uid, beyond_s = beamline.scan()
-    assert beyond_s < NOT_WAITING_S
-    beamline.wait_for_result(uid)
-    assert len(beamline.results(uid)) == 1
-    if live_record(beamline, uid) is not None:
-        assert eventually(lambda: is_superseded(beamline, uid), 90.0)

@@ -29,6 +29,7 @@ def test_tiled_is_killed_in_the_middle(beamline: Beamline, when: When) -> None:
     assert beyond_s < NOT_WAITING_S
     beamline.wait_for_result(uid)
     assert len(beamline.results(uid)) == 1
+    assert eventually(lambda: beamline.live_status(uid) in (None, "superseded"), 90.0)
 
 
 def test_tiled_is_down_before_the_scan(beamline: Beamline) -> None:

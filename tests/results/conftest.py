@@ -117,7 +117,7 @@ def make_description(uid: str) -> RunDescription:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_analysis():
     def make(uid: str = "0a1b2c3d-0000-4000-8000-000000000000", **changes: Any) -> Analysis:
         law = PowerLaw(2.02, 0.05, 0.02, 0.001, True, "The exponent agrees with 2.")

@@ -42,17 +42,17 @@ def container(tiled_root):
     return tiled_root.create_container("exported-aps")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def result(container, make_analysis):
     return publish_result(container, assemble(make_analysis(str(uuid4()), roi_map=three_rings())))
 
 
-@pytest.fixture
-def path(result, tmp_path):
-    return result.export("aps", tmp_path / "A001_results.hdf")
+@pytest.fixture(scope="module")
+def path(result, tmp_path_factory):
+    return result.export("aps", tmp_path_factory.mktemp("exported") / "A001_results.hdf")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def file(path):
     with h5py.File(path) as opened:
         yield opened

@@ -57,14 +57,14 @@ def container(tiled_root):
     return tiled_root.create_container("exported")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def result(container, make_analysis):
     return publish_result(container, assemble(make_analysis(str(uuid4()))))
 
 
-@pytest.fixture
-def file(result, tmp_path):
-    with h5py.File(result.export_nxxpcs(tmp_path / "result.h5")) as opened:
+@pytest.fixture(scope="module")
+def file(result, tmp_path_factory):
+    with h5py.File(result.export_nxxpcs(tmp_path_factory.mktemp("exported") / "result.h5")) as opened:
         yield opened
 
 
