@@ -21,8 +21,9 @@ from beamline_ml.frames import FrameReader, open_frames
 from beamline_ml.live.checkpoint import Checkpoint
 from beamline_ml.live.correlator import LiveCorrelator
 from beamline_ml.live.feed import Announced, RunFeed
-from beamline_ml.live.forecaster import FitProcess, Forecaster, Score, scores
+from beamline_ml.live.forecaster import FitProcess, Forecaster
 from beamline_ml.live.record import LiveRecord
+from beamline_ml.live.scoring import Score, scores
 from beamline_ml.live.tables import Ageing, forecast_table, g2_table, relaxation_table
 from beamline_ml.records import G2, RelaxationFits, RunDescription, TwoTime
 from beamline_ml.service.analysis import (
@@ -225,9 +226,8 @@ class Follower:
     def _forecast(self, rows: TwoTime, fits: RelaxationFits, record: LiveRecord) -> None:
         if self._settings.analysis.model == "none":
             return
-        answer = self._forecaster.collect()
-        if answer is not None and answer.forecast is not None:
-            record.add_forecast(answer.forecast, len(self._forecaster.forecasts))
+        self._forecaster.collect()
+        record.publish_forecasts(self._forecaster.forecasts)
         density = self._run.sample.get("number_density_per_um2")
         begin_s = float(rows.age_s[0])
         end_s = max(planned_frames(self._run) * self._run.frame_period_s, float(rows.age_s[-1]))
@@ -284,7 +284,9 @@ class Follower:
 
     def _opened_record(self) -> LiveRecord:
         if self._record is None:
-            self._record = LiveRecord(self._catalogue.live, self._run, self._row_frames)
+            record = LiveRecord(self._catalogue.live, self._run, self._row_frames)
+            self._forecaster.forecasts[:0] = record.earlier_forecasts()
+            self._record = record
         return self._record
 
     def tell(self, status: str, **news: Any) -> None:

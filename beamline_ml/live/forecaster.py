@@ -1,22 +1,19 @@
 """Fits and forecasts of a growing run, one after the other in a process of low priority, each starting from the last.
 
-Correlating never waits for a fit: while one is being made, newer frames are left to the next. What each forecast said
-is kept, and scored against what then happened.
+Correlating never waits for a fit: while one is being made, newer frames are left to the next.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from beamline_ml.errors import FitRefused
+from beamline_ml.live.scoring import KeptForecast
 from beamline_ml.records import Forecast, RelaxationFits, TwoTime
 
 _LOW_PRIORITY = 10
@@ -45,21 +42,6 @@ class Answer:
     """:class:`beamline_ml.dynamics.DynamicsFit`; where the next fit starts from."""
     forecast: Forecast | None
     refusal: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """An earlier forecast against what then happened, on the part of it that has been observed since."""
-
-    number: int
-    made_at_s: float
-    """Age of the sample at the last frame that the forecast knew."""
-    method: str
-    rmse: float
-    """Root mean square of (C2 forecast - C2 observed) / contrast; NaN before anything has happened."""
-    covered: float
-    """Share of observed entries inside the 95 % band."""
-    n_entries: int
 
 
 class FitProcess:
@@ -107,7 +89,7 @@ class Forecaster:
         self._running: Future[Answer] | None = None
         self._last: Any | None = None
         self._n_rows = 0
-        self.forecasts: list[Forecast] = []
+        self.forecasts: list[KeptForecast] = []
         """All forecasts so far, the oldest first."""
         self.refusal: str | None = None
         """Why the last fit gave no forecast."""
@@ -141,7 +123,7 @@ class Forecaster:
         if found.fit is not None:
             self._last = found.fit
         if found.forecast is not None:
-            self.forecasts.append(found.forecast)
+            self.forecasts.append(KeptForecast.of(found.forecast))
         return found
 
     def close(self) -> None:
@@ -181,44 +163,3 @@ def answer(question: Question, before: Any | None) -> Answer:
 
 def _same_rings(before: Any, observations: Any) -> bool:
     return len(before.q_inv_um) == len(observations.q_inv_um) and before.stationary == observations.stationary
-
-
-def scores(forecasts: Sequence[Forecast], two_time: TwoTime) -> list[Score]:
-    """Each forecast against C2 as observed since, averaged over the forecast's own blocks of age."""
-    return [_score(number, forecast, two_time) for number, forecast in enumerate(forecasts, 1)]
-
-
-def _score(number: int, forecast: Forecast, two_time: TwoTime) -> Score:
-    observed = block_means(forecast, two_time)
-    n = len(forecast.times_s)
-    future = forecast.times_s > forecast.observed_until_s
-    ahead = (future[:, None] | future[None, :]) & ~np.eye(n, dtype=bool)
-    known = np.isfinite(observed) & ahead
-    if not known.any():
-        return Score(number, forecast.observed_until_s, forecast.method, float("nan"), float("nan"), 0)
-    contrast = np.diagonal(forecast.c2, axis1=1, axis2=2).mean(axis=1) - 1.0
-    off = ((forecast.c2 - observed) / contrast[:, None, None])[known]
-    inside = ((observed >= forecast.lower) & (observed <= forecast.upper))[known]
-    rmse = float(np.sqrt(np.mean(off.astype(np.float64) ** 2)))
-    return Score(number, forecast.observed_until_s, forecast.method, rmse, float(inside.mean()), int(known.sum()))
-
-
-def block_means(forecast: Forecast, two_time: TwoTime) -> np.ndarray:
-    """(n_q, n, n) observed C2 on the forecast's rings and blocks of age; NaN where there is nothing yet."""
-    rings = [int(np.argmin(np.abs(two_time.q_inv_angstrom - q))) for q in forecast.q_inv_angstrom]
-    step = float(np.median(np.diff(forecast.times_s)))
-    block = np.round((two_time.age_s - forecast.times_s[0]) / step).astype(int)
-    n = len(forecast.times_s)
-    c2 = two_time.c2[rings].astype(np.float64)
-    diagonal = np.arange(c2.shape[1])
-    c2[:, diagonal, diagonal] = np.nan
-    weights = np.zeros((n, c2.shape[1]))
-    inside = (block >= 0) & (block < n)
-    weights[block[inside], np.flatnonzero(inside)] = 1.0
-    # A block counts once it has been observed whole.
-    whole = forecast.times_s + 0.5 * step <= two_time.age_s[-1] + 0.5 * two_time.frame_period_s
-    weights[~whole] = 0.0
-    finite = np.isfinite(c2)
-    total = weights @ np.where(finite, c2, 0.0) @ weights.T
-    count = weights @ finite.astype(np.float64) @ weights.T
-    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 
-from beamline_ml.records import Forecast, RunDescription, TwoTime
+from beamline_ml.live.scoring import KeptForecast
+from beamline_ml.records import RunDescription, TwoTime
 from beamline_ml.results.content import ResultArray, ResultTable
 from beamline_ml.results.identity import json_safe, result_key
 
@@ -43,7 +45,7 @@ class LiveRecord:
         self._time_binning = time_binning
         self._node = self._opened()
         self._children: dict[str, Any] = {}
-        self._published = self._profiled = 0
+        self._published = self._profiled = self._n_forecasts = 0
 
     @property
     def key(self) -> str:
@@ -147,13 +149,42 @@ class LiveRecord:
         else:
             self._children[table.name].write(columns)
 
-    def add_forecast(self, forecast: Forecast, number: int) -> None:
+    def earlier_forecasts(self) -> list[KeptForecast]:
+        """The forecasts that an earlier follower of this run has published, the oldest first."""
+        found = list(self._read_forecasts())
+        self._n_forecasts = len(found)
+        return found
+
+    def _read_forecasts(self) -> Iterator[KeptForecast]:
+        names = set(self._node)
+        for number in count(1):
+            name = f"forecast_{number}"
+            if not {name, f"{name}_times_s"} <= names:
+                return
+            band, told = self._node[name].read(), self._node[name].metadata
+            times_s = self._node[f"{name}_times_s"].read()
+            q = np.asarray(told["q_inv_angstrom"], np.float64)
+            c2, lower, upper = band
+            yield KeptForecast(times_s, q, c2, lower, upper, float(told["observed_until_s"]), str(told["method"]))
+
+    def publish_forecasts(self, forecasts: Sequence[KeptForecast]) -> None:
+        """Add those that are new; ``forecasts`` are all of this run."""
+        for number in range(self._n_forecasts + 1, len(forecasts) + 1):
+            self._add_forecast(forecasts[number - 1], number)
+            self._n_forecasts = number
+
+    def _add_forecast(self, forecast: KeptForecast, number: int) -> None:
         """Keep a forecast beside the earlier ones, as ``forecast_<number>``."""
         said = f"forecast by {forecast.method} from {forecast.observed_until_s:g} s of the run"
         band = np.stack([forecast.c2, forecast.lower, forecast.upper]).astype(np.float32)
         dims = ("value_lower_upper", "q_forecast", "time_1", "time_2")
         array = ResultArray(f"forecast_{number}", band, dims, "1", f"C2 with 95 % band, {said}")
-        self.put_array(array, q_inv_angstrom=forecast.q_inv_angstrom, observed_until_s=forecast.observed_until_s)
+        self.put_array(
+            array,
+            q_inv_angstrom=forecast.q_inv_angstrom,
+            observed_until_s=forecast.observed_until_s,
+            method=forecast.method,
+        )
         self.put_array(ResultArray(f"forecast_{number}_times_s", forecast.times_s, ("time",), "s", "age of each row"))
 
     def tell(self, status: str | None = None, **news: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from beamline_ml.correlation import fit_relaxation, g2_from_two_time
-from beamline_ml.live.forecaster import Score
+from beamline_ml.live.scoring import Score
 from beamline_ml.records import G2, RelaxationFits, TwoTime
 from beamline_ml.results.content import ResultTable
 

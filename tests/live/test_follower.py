@@ -13,9 +13,10 @@ import pytest
 
 from beamline_ml.live.follower import Follower
 from beamline_ml.live.forecaster import FitProcess
+from beamline_ml.live.scoring import KeptForecast
 from beamline_ml.service import analysis as steps
 from beamline_ml.service.catalogue import Catalogue
-from beamline_ml.settings import Settings
+from beamline_ml.settings import Settings, load_settings
 from tests.live.conftest import N_FRAMES, GrowingRun
 from tests.service.processes import eventually
 
@@ -115,6 +116,45 @@ def test_a_restart_goes_on_where_the_checkpoint_left_it(
             assert second.n_frames == 120, "no frame is read twice"
             assert second.follow() == "stopped"
     np.testing.assert_array_equal(record(settings, run.uid)["c2"], batch(settings, run.uid).c2)
+
+
+def kept_forecast(made_at_s: float, until_s: float, q_inv_angstrom: np.ndarray) -> KeptForecast:
+    times_s = np.linspace(0.0, until_s, 21)
+    c2 = np.broadcast_to(np.float32(1.1), (len(q_inv_angstrom), 21, 21)).copy()
+    return KeptForecast(times_s, q_inv_angstrom, c2, c2 - 0.1, c2 + 0.2, made_at_s, "ageing_kww")
+
+
+def test_a_restart_keeps_the_forecasts_and_scores_them(
+    settings: Settings, begin_run: Callable[..., GrowingRun], process: FitProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEAMLINE_ML_ANALYSIS__MODEL", "neural_ode")
+    settings = load_settings()
+    run = begin_run()
+    run.write(40)  # too few for a fit
+    with closing(Catalogue(settings)) as catalogue:
+        first = Follower(settings, catalogue, run.uid, process)
+        assert first.begin()
+        first.take(40)
+        q = first.two_time().q_inv_angstrom[:2]
+        made = [kept_forecast(at_s, 0.6, q) for at_s in (0.2, 0.39)]
+        first._forecaster.forecasts += made
+        first.publish_all()
+        assert [score.n_entries > 0 for score in first.scores()] == [True, False]
+        first.close()  # and dies here
+        run.write(60)
+        with closing(Follower(settings, catalogue, run.uid, process)) as second:
+            assert second.begin()
+            second.take(60)
+            second.publish_all()
+            found = second._forecaster.forecasts
+            assert [score.n_entries > 0 for score in second.scores()] == [True, True]
+            assert second.health_now()["forecasts"] == 2
+        (node,) = (node for node in catalogue.live.values() if node.metadata["scan_uid"] == run.uid)
+        assert node["forecasts"].read()["made_at_s"].tolist() == [0.2, 0.39]
+    for one, other in zip(made, found, strict=True):
+        np.testing.assert_array_equal(one.upper, other.upper)
+        np.testing.assert_array_equal(one.times_s, other.times_s)
+        assert (one.method, one.observed_until_s) == (other.method, other.observed_until_s)
 
 
 def test_a_run_that_is_joined_late(
