@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOMS = {
-    "service": ("bench_service", "bench_setup"),
+    "service": ("bench_service", "bench_page", "bench_faults", "bench_setup"),
     "correlation": ("bench_correlation",),
     "dynamics": ("bench_dynamics",),
     "phonons": ("bench_phonons",),

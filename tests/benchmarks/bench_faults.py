@@ -1,0 +1,194 @@
+"""Bursts while services die: ``python -m tests.benchmarks.bench_faults``. How long scans take, and what is lost.
+
+Each burst has one fault, drawn with a seed: a service is killed, or stops answering, at some moment of the scan. One
+outage of tiled lasts longer than any client waits. Afterwards every frame must be in tiled once, with one result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beamline_ml.acquisition.burst import Burst, read_burst, start_burst
+from beamline_ml.acquisition.journal import waiting_journals
+from beamline_ml.frames.movie import write_movie
+from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.service.reaper import marked
+from beamline_ml.service.stack import Stack
+from beamline_ml.simulation import MovieRecipe, simulate_movie
+from tests.benchmarks.bench_service import Row, bench_stack, median, row
+from tests.service.processes import eventually
+
+N_FAULTS = 50
+N_FRAMES = 200
+PERIOD_S = 0.01
+LONG_OUTAGE_S = 75.0
+SHORT_OUTAGE_S = 8.0
+_RECOVERY_S = 900.0
+_KILLED = ("tiled", "prefect", "watcher", "worker", "page", "follower")
+_FROZEN = ("tiled hangs", "prefect hangs")
+
+
+class Faults:
+    """Ways to break a stack.
+
+    Parameters
+    ----------
+    stack
+        The running stack.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def strike(self, fault: str, outage_s: float = SHORT_OUTAGE_S) -> None:
+        """Kill a service, or stop it for ``outage_s`` seconds."""
+        if fault in _FROZEN:
+            pid = self._pid(fault.split()[0])
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(outage_s, os.kill, (pid, signal.SIGCONT)).start()
+        elif fault == "follower":
+            for pid in self._followers():
+                os.kill(pid, signal.SIGKILL)
+        else:
+            os.kill(self._pid(fault), signal.SIGKILL)
+
+    def wait_until_all_run(self) -> None:
+        """Until every service has a process again."""
+        assert eventually(lambda: all(child.pid is not None for child in self._stack.children.values()))
+
+    def _pid(self, service: str) -> int:
+        child = self._stack.children[service]
+        assert eventually(lambda: child.pid is not None)
+        return int(child.pid or 0)
+
+    def _followers(self) -> list[int]:
+        return [pid for pid in marked(self._stack._token) if "beamline_ml.live.resident" in _command(pid)]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def burst_with_fault(stack: Stack, movie: Path, fault: str, after_s: float, outage_s: float) -> Burst:
+    """Take a burst, and strike ``after_s`` seconds after its start document was written down."""
+    before = _runs_on_disk(stack)
+    process = start_burst(stack.settings, movie=movie)
+    assert eventually(lambda: _runs_on_disk(stack) > before or process.poll() is not None, 60.0)
+    time.sleep(after_s)
+    Faults(stack).strike(fault, outage_s)
+    return read_burst(process)
+
+
+def _runs_on_disk(stack: Stack) -> set[str]:
+    return {path.stem for path in stack.settings.backup_dir.glob("*.jsonl")}
+
+
+def drawn_faults(n: int = N_FAULTS, seed: int = 50) -> list[tuple[str, float, float]]:
+    """(fault, s after the start of the scan, outage in s) of each burst; the middle one has the long outage."""
+    rng = np.random.default_rng(seed)
+    names = (*_KILLED, *_FROZEN)
+    drawn = [(str(rng.choice(names)), float(rng.uniform(0.0, 2.5)), SHORT_OUTAGE_S) for _ in range(n)]
+    drawn[n // 2] = ("tiled hangs", 0.5, LONG_OUTAGE_S)
+    return drawn
+
+
+def make_movie(path: Path) -> np.ndarray:
+    """Write a movie and return its counts."""
+    recipe = MovieRecipe(n_observed=N_FRAMES, n_future=1, detector_size=64, frame_period_s=PERIOD_S)
+    movie = simulate_movie(recipe, seed=1)
+    counts = movie.counts[:N_FRAMES]
+    write_movie(path, counts, movie.geometry, PERIOD_S, movie.exposure_s, movie.sample)
+    return counts
+
+
+def frames_lost(catalogue: Catalogue, uid: str, counts: np.ndarray) -> tuple[int, int]:
+    """Frames of a run that are missing or differ, and frames that are too many."""
+    frames = np.asarray(catalogue.raw[uid]["primary"]["det"].read())
+    n = min(len(frames), len(counts))
+    same = (frames[:n] == counts[:n]).reshape(n, -1).all(axis=1)
+    return len(counts) - int(same.sum()), max(0, len(frames) - len(counts))
+
+
+def is_settled(stack: Stack, uids: list[str]) -> bool:
+    """Whether no document waits, and each run has a result."""
+    if waiting_journals(stack.settings.backup_dir):
+        return False
+    with closing(Catalogue(stack.settings)) as catalogue:
+        return all(catalogue.outcome(uid) == "complete" for uid in uids)
+
+
+def live_differences(catalogue: Catalogue, uids: list[str]) -> tuple[int, int]:
+    """How many of the runs were followed, and how many of these records differ from the final result."""
+    records = {node.metadata["scan_uid"]: node for node in catalogue.live.values()}
+    followed = [uid for uid in uids if uid in records and records[uid].metadata["status"] == "superseded"]
+    differ = 0
+    for uid in followed:
+        (final,) = catalogue.results_of(uid)
+        differ += not np.array_equal(records[uid]["c2"].read(), final["c2"].read())
+    return len(followed), differ
+
+
+def rows() -> list[Row]:
+    """Benchmark rows under faults."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BEAMLINE_ML_ANALYSIS__MODEL", "none")
+        with bench_stack(Path(folder)) as (stack, _):
+            return _rows(stack, Path(folder) / "movie.h5")
+
+
+def _rows(stack: Stack, movie: Path) -> list[Row]:
+    counts = make_movie(movie)
+    bursts = []
+    for number, (fault, after_s, outage_s) in enumerate(drawn_faults(), 1):
+        Faults(stack).wait_until_all_run()
+        bursts.append(burst_with_fault(stack, movie, fault, after_s, outage_s))
+        ratio = bursts[-1].scan_time_s / bursts[-1].ideal_time_s
+        print(f"{number:3d} {fault:14s} at {after_s:.2f} s: scan time ratio {ratio:.3f}", file=sys.stderr, flush=True)
+    uids = [burst.run_uid for burst in bursts]
+    settled = eventually(lambda: _answered(lambda: is_settled(stack, uids)), _RECOVERY_S)
+    ratios = [burst.scan_time_s / burst.ideal_time_s for burst in bursts]
+    with closing(Catalogue(stack.settings)) as catalogue:
+        frames = [frames_lost(catalogue, uid, counts) for uid in uids]
+        n_results = [len(catalogue.results_of(uid)) for uid in uids]
+        n_followed, n_differ = live_differences(catalogue, uids) if settled else (0, 0)
+    return [
+        row("scan_time_ratio_under_faults", median(ratios), "", 1.03),
+        row("scan_time_ratio_under_faults_max", max(ratios), "", 1.03),
+        row("frames_lost", sum(lost for lost, _ in frames), "frames", 0.0),
+        row("frames_doubled", sum(doubled for _, doubled in frames), "frames", 0.0),
+        row("runs_without_one_result", sum(n != 1 for n in n_results), "runs", 0.0),
+        row("runs_followed_live", n_followed, "runs"),
+        row("live_records_unlike_the_result", n_differ, "runs", 0.0),
+        row("faults", len(uids), "faults"),
+    ]
+
+
+def _answered(check: Any) -> bool:
+    """A check that services which are still down answer with no."""
+    import httpx
+
+    from beamline_ml.errors import ServiceError
+
+    try:
+        return bool(check())
+    except (httpx.HTTPError, ServiceError, KeyError):
+        return False
+
+
+if __name__ == "__main__":
+    json.dump(rows(), sys.stdout, indent=1)

@@ -1,0 +1,149 @@
+"""The live page in a real browser: ``python -m tests.benchmarks.bench_page``. How soon it is there, and how late."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamline_ml.acquisition.burst import read_burst, start_burst
+from beamline_ml.live.feed import RunFeed
+from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.service.stack import Stack
+from tests.benchmarks.bench_service import PATIENCE_S, Row, bench_stack, make_movie, median, row
+from tests.service.processes import eventually
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+N_LOADS = 5
+LOAD_LIMIT_S = UPDATE_LIMIT_S = 2.0
+_LOOK_S = 0.05
+_PATIENCE_MS = 60_000
+# Age up to which the page shows measured C2; the forecast's image is the larger one.
+_SHOWN_S = """() => {
+  const images = Bokeh.documents.flatMap(d => [...d._all_models.values()])
+    .filter(m => m.type === 'ColumnDataSource' && m.data.dw && m.data.dw.length)
+    .map(m => Number(m.data.x[0]) + Number(m.data.dw[0]));
+  return images.length ? Math.min(...images) : 0;
+}"""
+
+
+class Announcements:
+    """When how many frames of a run were announced, noted in a thread.
+
+    Parameters
+    ----------
+    catalogue, uid
+        The run.
+    """
+
+    def __init__(self, catalogue: Catalogue, uid: str) -> None:
+        self._feed = RunFeed(catalogue.raw, uid, "primary", "det")
+        self._noted: list[tuple[int, float]] = []
+        self.stopped = threading.Event()
+        threading.Thread(target=self._note, daemon=True).start()
+
+    def _note(self) -> None:
+        while not self.stopped.is_set():
+            told = self._feed.wait(0.1)
+            if told.n_frames > (self._noted[-1][0] if self._noted else 0):
+                self._noted.append((told.n_frames, time.monotonic()))
+            if told.stopped:
+                self.stopped.set()
+        self._feed.close()
+
+    def announced_at(self, n_frames: float) -> float | None:
+        """When at least ``n_frames`` frames had been announced."""
+        return next((at for n, at in self._noted if n >= n_frames), None)
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """The system's Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+def load_s(chromium: Any, uri: str) -> float:
+    """From asking for the page to a drawn C2."""
+    page = chromium.new_page()
+    began = time.monotonic()
+    page.goto(uri)
+    page.locator("canvas").nth(3).wait_for(state="attached", timeout=_PATIENCE_MS)
+    page.wait_for_function(f"({_SHOWN_S})() > 0", timeout=_PATIENCE_MS)
+    took_s = time.monotonic() - began
+    page.close()
+    return took_s
+
+
+def update_lags_s(chromium: Any, stack: Stack, movie: Path, frame_period_s: float) -> list[float]:
+    """For each growth of C2 on the open page: time since its frames were announced in tiled."""
+    page = chromium.new_page()
+    page.goto(stack.page_uri)
+    process = start_burst(stack.settings, movie=movie)
+    with closing(Catalogue(stack.settings)) as catalogue:
+        (uid,) = _new_run(catalogue)
+        announcements = Announcements(catalogue, uid)
+        lags, shown_s = [], 0.0
+        deadline = time.monotonic() + PATIENCE_S
+        while not announcements.stopped.is_set() and time.monotonic() < deadline:
+            now_s = float(page.evaluate(_SHOWN_S))
+            at = announcements.announced_at(np.floor(now_s / frame_period_s))
+            # The page shows the run before until this one has frames.
+            if now_s != shown_s and at is not None:
+                lags.append(time.monotonic() - at)
+            shown_s = now_s
+            time.sleep(_LOOK_S)
+    read_burst(process)
+    page.close()
+    return lags
+
+
+def _new_run(catalogue: Catalogue) -> list[str]:
+    known = set(catalogue.raw)
+    found: list[str] = []
+
+    def look() -> bool:
+        found[:] = [uid for uid in catalogue.raw if uid not in known]
+        return bool(found)
+
+    assert eventually(look, 60.0)
+    return found
+
+
+def rows() -> list[Row]:
+    """page_load_s and page_update_s; nothing without a browser."""
+    if CHROMIUM is None:
+        print("page_load_s and page_update_s need Chromium (apt-get install chromium).", file=sys.stderr)
+        return []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        bench_stack(Path(folder)) as (stack, _),
+        browser() as chromium,
+    ):
+        movie = make_movie(Path(folder) / "movie.h5")
+        update_lags_s(chromium, stack, movie, 0.01)  # the follower is warm from here on
+        lags = update_lags_s(chromium, stack, movie, 0.01)
+        loads = [load_s(chromium, stack.page_uri) for _ in range(N_LOADS)]
+    return [
+        row("page_load_s", median(loads), "s", LOAD_LIMIT_S),
+        row("page_update_s", median(lags), "s", UPDATE_LIMIT_S),
+        row("page_update_p95_s", float(np.percentile(lags, 95)), "s", UPDATE_LIMIT_S),
+    ]
+
+
+if __name__ == "__main__":
+    json.dump(rows(), sys.stdout, indent=1)
