@@ -72,8 +72,8 @@ def cpu_seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
     return best
 
 
-def peers(frames: np.ndarray, qmap: QMap, names: tuple[str, ...]) -> dict[str, float | str]:
-    """CPU seconds of each peer, or the reason why there are none."""
+def peers(frames: np.ndarray, qmap: QMap, names: tuple[str, ...], repeats: int = REPEATS) -> dict[str, float | str]:
+    """CPU seconds of each peer, the least of some runs, or the reason why there are none."""
     interpreter = os.environ.get("BEAMLINE_ML_PEERS")
     if not interpreter:
         return dict.fromkeys(names, "BEAMLINE_ML_PEERS names no interpreter with the peers")
@@ -82,7 +82,7 @@ def peers(frames: np.ndarray, qmap: QMap, names: tuple[str, ...]) -> dict[str, f
         np.savez(path, counts=frames, labels=qmap.labels, static_labels=qmap.static_labels)
         script = Path(__file__).with_name("peer_correlators.py")
         done = subprocess.run(
-            [interpreter, str(script), str(path), *names],
+            [interpreter, str(script), str(path), str(repeats), *names],
             capture_output=True,
             text=True,
             check=True,

@@ -1,6 +1,6 @@
 """CPU seconds of other people's correlators: run by ``bench_correlation`` in an environment that has them.
 
-``python peer_correlators.py frames.npz``: counts (n, rows, cols), labels and static_labels in; JSON of CPU seconds, or
+``python peer_correlators.py frames.npz REPEATS``: counts (n, rows, cols), labels and static_labels in; JSON of CPU seconds, or
 of the reason why a peer was left out, comes out. Pixels outside the q-map are cropped by each peer's own means.
 """
 
@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 
-REPEATS = 6
-"""As in bench_correlation: the least of more runs is lower, so both sides take the same number."""
 SKBEAM_FRAMES = 40
 """scikit-beam is timed on so many frames only: its two-time would take many minutes for all."""
 
@@ -121,11 +119,14 @@ PEERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def timed(name: str, arguments: tuple[np.ndarray, ...]) -> float | str:
-    """CPU seconds of the best of some runs, as many as of ours, or why there are none."""
+def timed(name: str, arguments: tuple[np.ndarray, ...], repeats: int) -> float | str:
+    """CPU seconds of the best of some runs, or why there are none.
+
+    The least of more runs is lower, so both sides must take the same number.
+    """
     best = np.inf
     try:
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             prepared = PEERS[name](*arguments) if name.split("_")[0] != "boost" else None
             began = time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
@@ -136,13 +137,13 @@ def timed(name: str, arguments: tuple[np.ndarray, ...]) -> float | str:
     return float(best)
 
 
-def main(path: str, *names: str) -> None:
+def main(path: str, repeats: str, *names: str) -> None:
     """Time the peers named, or all."""
     with contextlib.suppress(ImportError):
         importlib.import_module("torch").set_num_threads(1)
     stored = np.load(path)
     arguments = (stored["counts"], stored["labels"], stored["static_labels"])
-    print(json.dumps({name: timed(name, arguments) for name in names or PEERS}))
+    print(json.dumps({name: timed(name, arguments, int(repeats)) for name in names or PEERS}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""Correlation of long runs, half an hour of measuring: ``python -m tests.benchmarks.bench_long_runs``.
+
+Two-time functions of 2,000 and 5,000 frames against the peers (as ``bench_correlation`` does it for 1,000), and every one
+of 100,000 frames of 1 Mpixel through the bounded correlators, with the memory of the whole process.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from beamline_ml.correlation import LongTwoTimeAccumulator, MultiTauAccumulator, QMap, two_time
+from tests.benchmarks.bench_correlation import GEOMETRY, SHAPE, Row, _row, against, cpu_seconds, peers, speckle
+
+LENGTHS = (2000, 5000)
+N_BOUNDED = 100_000
+BLOCK = 64
+REPEATS = 2
+
+
+def two_time_rows(n_frames: int) -> list[Row]:
+    """C2 of all bins of so many sparse frames, against the two best peers."""
+    qmap = QMap.from_geometry(GEOMETRY, SHAPE, n_q=18, n_static=36)
+    frames = speckle(0.05, n_frames)
+    own = cpu_seconds(lambda: two_time(frames, qmap), REPEATS)
+    theirs = peers(frames, qmap, ("boost_two_time", "xpcs_correlator_from_dense"), REPEATS)
+    name = f"two_time_sparse_{n_frames}_vs"
+    return [
+        against(f"{name}_boost_corr", own, "boost_corr", theirs["boost_two_time"]),
+        against(f"{name}_xpcs_correlator", own, "xpcs-correlator", theirs["xpcs_correlator_from_dense"]),
+    ]
+
+
+def bounded_rows() -> list[Row]:
+    """CPU seconds of a block, early and late, when every frame is sent, and the process's largest memory."""
+    shape = (1024, 1024)
+    qmap = QMap.from_geometry(replace(GEOMETRY, beam_center_row_px=511.5, beam_center_column_px=511.5), shape, 18)
+    blocks = np.random.default_rng(0).poisson(0.05, (8, BLOCK, *shape)).astype(np.uint8)
+    long, stream = LongTwoTimeAccumulator(qmap, max_rows=512), MultiTauAccumulator(qmap)
+    took = np.zeros(N_BOUNDED // BLOCK)
+    for number in range(len(took)):
+        block = blocks[number % len(blocks)]
+        began = time.process_time()
+        long.add(block, long.n_frames)
+        stream.add(block, stream.n_frames)
+        took[number] = time.process_time() - began
+    tenth = len(took) // 10
+    early, late = (float(np.median(part)) for part in (took[tenth : 2 * tenth], took[-tenth:]))
+    memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return [
+        _row("bounded_frames_sent", long.n_frames, "frames"),
+        _row("bounded_block_last_tenth_cpu_s", late, "CPU s", "second tenth of the run", early, early / late),
+        _row("bounded_process_memory_gb", memory_gb, "GB", "goal", 4.0, 4.0 / memory_gb),
+    ]
+
+
+def rows() -> list[Row]:
+    """Benchmark rows of long runs."""
+    torch.set_num_threads(1)
+    return [*bounded_rows(), *(row for n_frames in LENGTHS for row in two_time_rows(n_frames))]
+
+
+if __name__ == "__main__":
+    json.dump(rows(), sys.stdout, indent=1)
