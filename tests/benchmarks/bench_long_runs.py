@@ -1,7 +1,7 @@
 """Correlation of long runs, half an hour of measuring: ``python -m tests.benchmarks.bench_long_runs``.
 
-Two-time functions of 2,000 and 5,000 frames against the peers (as ``bench_correlation`` does it for 1,000), and every one
-of 100,000 frames of 1 Mpixel through the bounded correlators, with the memory of the whole process.
+Two-time functions of 2,000 and 5,000 frames against the peers (as ``bench_correlation`` does it for 1,000), and
+every one of 100,000 frames of 1 Mpixel through the bounded correlators, with the memory of the whole process.
 """
 
 from __future__ import annotations
