@@ -1,7 +1,8 @@
 """CPU seconds of other people's correlators: run by ``bench_correlation`` in an environment that has them.
 
 ``python peer_correlators.py frames.npz REPEATS``: counts (n, rows, cols), labels and
-static_labels in; JSON of CPU seconds, or of the reason why a peer was left out, comes out. Pixels outside the q-map are cropped by each peer's own means.
+static_labels in; JSON of CPU seconds, or of the reason why a peer was left out, comes out. Pixels outside the q-map are
+cropped by each peer's own means.
 """
 
 from __future__ import annotations
