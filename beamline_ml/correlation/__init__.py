@@ -6,6 +6,7 @@ on how the frames arrived, and every normalisation is applied at read-out.
 
 from beamline_ml.correlation.ageing import fit_ageing
 from beamline_ml.correlation.bad_pixels import bad_pixels
+from beamline_ml.correlation.beam_center import BeamCenter, register_beam_center
 from beamline_ml.correlation.binning import bin_time
 from beamline_ml.correlation.event_multi_tau import multi_tau_events
 from beamline_ml.correlation.long_run import LongTwoTimeAccumulator
@@ -15,13 +16,17 @@ from beamline_ml.correlation.power_law import fit_power_law
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.quality import frame_quality
 from beamline_ml.correlation.relaxation import fit_relaxation
+from beamline_ml.correlation.shadows import shadows
 from beamline_ml.correlation.two_time import TwoTimeAccumulator, two_time
+from beamline_ml.correlation.unusable import UnusablePixels
 
 __all__ = [
+    "BeamCenter",
     "LongTwoTimeAccumulator",
     "MultiTauAccumulator",
     "QMap",
     "TwoTimeAccumulator",
+    "UnusablePixels",
     "age_lag_two_time",
     "bad_pixels",
     "bin_time",
@@ -33,5 +38,7 @@ __all__ = [
     "g2_from_two_time",
     "multi_tau",
     "multi_tau_events",
+    "register_beam_center",
+    "shadows",
     "two_time",
 ]

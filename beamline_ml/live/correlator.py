@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.correlation import QMap, TwoTimeAccumulator, bad_pixels
+from beamline_ml.correlation import QMap, TwoTimeAccumulator, UnusablePixels
 from beamline_ml.records import BoolArray, FrameBlock, TwoTime
 
 ReadFrames = Callable[[int, int], FrameBlock]
@@ -64,7 +64,7 @@ class LiveCorrelator:
             self._search(read, min(self.n_frames, self._n_sample))
 
     def _search(self, read: ReadFrames, n: int) -> None:
-        bad = bad_pixels(read(0, n).frames)
+        bad = UnusablePixels.found_in(read(0, n).frames, self._qmap).all
         self._searched = n
         if self._bad is None or not np.array_equal(bad, self._bad):
             self.rebuilt += self._bad is not None

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from beamline_ml.correlation import (
     QMap,
-    bad_pixels,
+    UnusablePixels,
     bin_time,
     fit_power_law,
     fit_relaxation,
     g2_from_two_time,
+    register_beam_center,
     two_time,
 )
 from beamline_ml.correlation.partition import momentum_transfer, polar_pixels
@@ -36,6 +37,7 @@ _FEWEST_FRAMES = 16
 _BYTES_PER_PAIR = 12
 """Of a pair of frames in one q bin: the exact sum in int64 and C2 in float32."""
 _Q_TOLERANCE = 0.02
+_BEAM_CENTER_TOLERANCE_PX = 1.0
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,21 @@ def _q_warnings(qmap: QMap, geometry: Geometry) -> tuple[str, ...]:
     )
 
 
+def _beam_center_warnings(
+    average: NDArray[np.float32], usable: NDArray[np.bool_], geometry: Geometry
+) -> tuple[str, ...]:
+    """Whether the scattering is centred elsewhere than the run says: its q would be wrong."""
+    row_px, column_px = geometry.beam_center_row_px, geometry.beam_center_column_px
+    found = register_beam_center(average, usable, row_px, column_px)
+    if found is None or found.distance_px(row_px, column_px) <= max(_BEAM_CENTER_TOLERANCE_PX, 4 * found.err_px):
+        return ()
+    return (
+        f"The scattering is centred at row {found.row_px:.1f}, column {found.column_px:.1f} (+- {found.err_px:.1f} "
+        f"pixels), {found.distance_px(row_px, column_px):.1f} pixels from the run's beam centre (row {row_px:.1f}, "
+        f"column {column_px:.1f}), which was used; if the scattering is right, q is wrong by as many pixels.",
+    )
+
+
 def _file_warnings(description: RunDescription, reader: FrameReader) -> tuple[str, ...]:
     """What the detector file says twice, or otherwise than the run."""
     return (*reader.recorded.notes, *reader.recorded.disagreements(description.geometry, description.exposure_s))
@@ -187,8 +204,8 @@ def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: 
         When the two-time functions of so many frames would not fit into the memory that is allowed.
     """
     _require_room(subject, reader, qmap)
-    bad = bad_pixels(reader.read(subject.first, _sample_end(subject, reader)).frames)
-    used = qmap.without(bad)
+    unusable = UnusablePixels.found_in(reader.read(subject.first, _sample_end(subject, reader)).frames, qmap)
+    used = qmap.without(unusable.all)
     average = _Average()
     period_s = subject.description.frame_period_s
     correlated = two_time(
@@ -197,7 +214,7 @@ def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: 
     correlated = replace(
         correlated,
         age_s=correlated.age_s + subject.first * period_s,
-        quality=replace(correlated.quality, n_masked_pixels=int((bad & (qmap.labels > 0)).sum())),
+        quality=replace(correlated.quality, n_masked_pixels=used.n_bad_pixels - qmap.n_bad_pixels),
     )
     g2 = g2_from_two_time(correlated)
     fits = fit_relaxation(g2, correlated)
@@ -209,7 +226,12 @@ def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: 
         fit_power_law(fits),
         average.mean(),
         reader.source,
-        (*_q_warnings(used, subject.description.geometry), *_file_warnings(subject.description, reader)),
+        (
+            *_q_warnings(used, subject.description.geometry),
+            *_file_warnings(subject.description, reader),
+            *unusable.warnings(),
+            *_beam_center_warnings(average.mean(), used.labels > 0, subject.description.geometry),
+        ),
     )
 
 
