@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -26,6 +27,12 @@ XPCS = {
     "frame_period_s": 0.01,
     "detector": "det",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would all processes that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from beamline_ml.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
 _LISTEN_S = 0.5
-_QUIET_S = 3.0
+QUIET_S = 3.0
 """A stream that gives nothing for so long has been read to its end."""
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
@@ -89,7 +89,7 @@ class DocumentWriter:
                     source.acknowledge(messages)
                     last_heard = time.monotonic()
                 self._settle()
-                if until_quiet and not self._inbox.paths and time.monotonic() - last_heard > _QUIET_S:
+                if until_quiet and not self._inbox.paths and time.monotonic() - last_heard > QUIET_S:
                     return
         finally:
             source.close()

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 from tiled.client.utils import ClientError
-from websockets.exceptions import WebSocketException
 
 from beamline_ml.documents.lookup import plain_container
+from beamline_ml.service.subscription import receive
 
 LOOK_EVERY_S = 1.0
 """How often the catalogue is asked, whether the bell rang or not."""
@@ -124,13 +124,8 @@ class RunFeed:
             return
         # Tiled holds callbacks by weak reference only; a bound method of this object lives as long as it does.
         self._subscription.new_data.add_callback(self.ring)
-        self._thread = threading.Thread(target=_receive, args=(self._subscription,), name=f"feed-{uid[:8]}")
-        self._thread.daemon = True
+        told = {"max_size": _LARGEST_MESSAGE_BYTES}
+        self._thread = threading.Thread(
+            target=receive, args=(self._subscription,), kwargs=told, name=f"feed-{uid[:8]}", daemon=True
+        )
         self._thread.start()
-
-
-def _receive(subscription: Any) -> None:
-    try:
-        subscription.start(max_size=_LARGEST_MESSAGE_BYTES)
-    except (OSError, WebSocketException, httpx.HTTPError) as error:
-        _log.warning("tiled's stream ended: %s", error)

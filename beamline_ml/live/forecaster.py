@@ -45,23 +45,25 @@ class Answer:
 
 
 class FitProcess:
-    """The one process that makes live fits, of all runs, one after the other; it is warm before the first run."""
+    """The one process that makes live fits, of all runs, one after the other; it starts when it is first needed."""
 
     def __init__(self) -> None:
-        self._pool = self._started()
+        self._pool = self._fresh()
 
     @staticmethod
-    def _started() -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_step_back)
-        pool.submit(_warm)
-        return pool
+    def _fresh() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_step_back)
+
+    def warm_up(self) -> None:
+        """Start the process, and have it import what fits need, before the first run."""
+        self._pool.submit(_warm)
 
     def submit(self, question: Question, before: Any | None) -> Future[Answer]:
         """Have a question answered; a process that died is replaced."""
         try:
             return self._pool.submit(answer, question, before)
         except BrokenProcessPool:
-            self._pool = self._started()
+            self._pool = self._fresh()
             return self._pool.submit(answer, question, before)
 
     def close(self) -> None:

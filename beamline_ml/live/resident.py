@@ -60,6 +60,8 @@ class Resident:
         self._known: set[str] = set()
         self._looked_at = -LOOK_EVERY_S
         self._process = FitProcess()
+        if settings.analysis.model != "none":
+            self._process.warm_up()
         self._flow = _warm_flow()
 
     def step(self) -> None:

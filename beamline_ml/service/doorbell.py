@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from typing import Any
 
-import httpx
 from tiled.client.container import Container
-from websockets.exceptions import WebSocketException
 
-_log = logging.getLogger(__name__)
+from beamline_ml.service.subscription import receive
 
 
 class Doorbell:
@@ -39,7 +36,7 @@ class Doorbell:
         subscription.child_created.add_callback(self.ring)
         subscription.child_metadata_updated.add_callback(self.ring)
         self._subscription = subscription
-        self._thread = threading.Thread(target=self._receive, args=(subscription,), name="doorbell", daemon=True)
+        self._thread = threading.Thread(target=receive, args=(subscription,), name="doorbell", daemon=True)
         self._thread.start()
 
     def ring(self, update: Any) -> None:
@@ -61,10 +58,3 @@ class Doorbell:
         if self._subscription is not None:
             self._subscription.disconnect(wait=False)
             self._subscription = self._thread = None
-
-    @staticmethod
-    def _receive(subscription: Any) -> None:
-        try:
-            subscription.start()
-        except (OSError, WebSocketException, httpx.HTTPError) as error:
-            _log.warning("tiled's stream ended: %s", error)

