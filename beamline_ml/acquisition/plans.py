@@ -11,9 +11,13 @@ from bluesky import preprocessors as bpp
 from bluesky.utils import MsgGenerator
 from ophyd_async.core import StandardDetector, TriggerInfo
 
+from beamline_ml.acquisition.failure import Explained
 from beamline_ml.acquisition.playback import FLUSH_PERIOD_S
 from beamline_ml.errors import AcquisitionError
 from beamline_ml.records import Geometry
+
+_LEAST_DEADTIME_S = 1e-9
+"""ophyd-async leaves the detector's old frame period where it is told no dead time at all."""
 
 
 def start_metadata(
@@ -81,18 +85,27 @@ def xpcs_burst(
     -------
     str
         The run's uid.
+
+    Raises
+    ------
+    AcquisitionError
+        When the burst makes no sense, the detector refuses it, its files have nowhere to go, or it stops answering.
     """
     start = start_metadata(n_frames, exposure_s, period_s, sample, detector.name, geometry)
-    trigger = TriggerInfo(number_of_events=n_frames, livetime=exposure_s, deadtime=period_s - exposure_s)
+    deadtime_s = max(period_s - exposure_s, _LEAST_DEADTIME_S)
+    trigger = TriggerInfo(number_of_events=n_frames, livetime=exposure_s, deadtime=deadtime_s)
+    explained = Explained(detector.name)
 
     @bpp.stage_decorator([detector])
     @bpp.run_decorator(md={**(md or {}), **start})
     def burst() -> MsgGenerator[None]:
-        yield from bps.prepare(detector, trigger, wait=True)
-        yield from bps.declare_stream(detector, name="primary", collect=True)
-        yield from bps.kickoff(detector, wait=True)
-        yield from bps.collect_while_completing(
-            [detector], [detector], flush_period=FLUSH_PERIOD_S, stream_name="primary"
-        )
+        with explained:  # here, so that the stop document says it too
+            yield from bps.prepare(detector, trigger, wait=True)
+            yield from bps.declare_stream(detector, name="primary", collect=True)
+            yield from bps.kickoff(detector, wait=True)
+            yield from bps.collect_while_completing(
+                [detector], [detector], flush_period=FLUSH_PERIOD_S, stream_name="primary"
+            )
 
-    return (yield from burst())
+    with explained:  # and here, for what staging and unstaging raise
+        return (yield from burst())
