@@ -9,7 +9,7 @@ from bluesky.utils import FailedStatus
 from beamline_ml.errors import AcquisitionError, BeamlineMLError
 
 _CLIENTS = ("aioca", "epicscorelibs", "p4p")
-"""EPICS clients, which are not everywhere; each raises errors of its own, for example when a connection breaks."""
+"""EPICS clients, which are not everywhere; each raises errors of its own when a connection breaks."""
 
 
 class Explained:
@@ -40,8 +40,12 @@ class Explained:
 
 
 def _is_of_detector(error: BaseException) -> bool:
-    client = type(error).__module__.partition(".")[0]
-    return isinstance(error, FailedStatus | TimeoutError) or client in _CLIENTS
+    return isinstance(error, FailedStatus) or _is_silence(error)
+
+
+def _is_silence(error: BaseException) -> bool:
+    """Whether an answer did not come in time, or the connection broke while it was waited for."""
+    return isinstance(error, TimeoutError) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def explain(error: BaseException, detector: str) -> BeamlineMLError:
@@ -63,7 +67,7 @@ def explain(error: BaseException, detector: str) -> BeamlineMLError:
             "Make that folder on the IOC's machine and give the IOC the right to write to it, or name another folder "
             "in the profile.",
         )
-    if isinstance(reason, TimeoutError):
+    if _is_silence(reason):
         return AcquisitionError(
             f"{detector} stopped answering, or delivered no more frames ({reason}).",
             "Look whether its IOC runs, and whether its file writer dropped frames; those written are kept. Then take "

@@ -30,7 +30,7 @@ def failed(reason: Exception) -> FailedStatus:
         ),
         (TimeoutError("ca://X:HDF1:FlushNow"), r"stopped answering.*\(ca://X:HDF1:FlushNow\)", "whether its IOC runs"),
         (failed(ValueError("Trigger type EDGE not supported")), "det failed: Trigger type EDGE", "Look at its IOC"),
-        (Disconnected("X: Virtual circuit disconnect"), "det failed: X: Virtual circuit", "Look at its IOC"),
+        (Disconnected("X: Virtual circuit disconnect"), "stopped answering", "whether its IOC runs"),
         (failed(RuntimeError()), "det failed: RuntimeError", "Look at its IOC"),
     ],
     ids=["folder", "silence", "refusal", "connection", "no words"],
