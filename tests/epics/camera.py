@@ -13,6 +13,9 @@ import numpy as np
 from tests.epics.hdf_plugin import HdfPlugin
 from tests.epics.records import Records
 
+FASTEST_PERIOD_S = 1e-3
+"""A driver that is asked for less keeps this, and says so only in its read-back."""
+
 
 class Camera:
     """Acquire, and the counters and states that go with it.
@@ -39,6 +42,8 @@ class Camera:
 
     async def on_put(self, name: str, value: Any) -> None:
         """Answer a client's put to one of the driver's records."""
+        if name == "cam1:AcquirePeriod":
+            self["AcquirePeriod_RBV"] = max(value, FASTEST_PERIOD_S)
         if name != "cam1:Acquire":
             return
         if not value:

@@ -17,6 +17,7 @@ import pytest
 from ophyd_async.epics.adsimdetector import SimDetector
 
 from beamline_ml.acquisition.raw_container import Connection
+from beamline_ml.errors import AcquisitionError
 from beamline_ml.results import Results
 from flows.xpcs_fit import xpcs_fit
 from tests.epics.conftest import (
@@ -136,6 +137,13 @@ def test_an_exposure_as_long_as_the_period_does_not_leave_the_old_period(beamlin
     documents = beamline.take(beamline.burst(20, 0.02, 0.02))
     told = documents["descriptor"][0]["configuration"]["det"]["data"]
     assert told["det-driver-acquire_period"] == pytest.approx(0.02)
+
+
+def test_a_period_that_the_detector_cannot_keep_is_refused(beamline: Beamline) -> None:
+    with pytest.raises(AcquisitionError, match=r"acquire_period of 0\.0005 s and keeps 0\.001 s") as failure:
+        beamline.take(beamline.burst(10, 0.0004, 0.0005))
+    assert "times that it can keep" in failure.value.remedy
+    assert failure.value.documents["stop"][0]["exit_status"] == "fail"
 
 
 def test_the_simulated_beamline_is_the_same_with_its_detector_behind_epics(
