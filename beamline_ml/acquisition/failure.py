@@ -36,7 +36,8 @@ class Explained:
     ) -> None:
         if error is not None and _is_of_detector(error):
             self._first = self._first or explain(error, self._detector)
-            raise self._first from error
+            # An error that is the cause of this one must not get it as its own cause: the chain would be a ring.
+            raise self._first from (None if self._first is error.__cause__ else error)
 
 
 def _is_of_detector(error: BaseException) -> bool:

@@ -47,6 +47,12 @@ def test_our_own_errors_come_through_as_they_are() -> None:
     assert explain(failed(reason), "det") is reason
 
 
+def test_no_error_is_its_own_cause() -> None:
+    with pytest.raises(FileMissing) as failure, Explained("det"):
+        raise failed(FileMissing("There is no movie.", "Check the path."))
+    assert failure.value.__cause__ is None
+
+
 def fail_twice() -> None:
     explained = Explained("det")
     with explained:
