@@ -151,6 +151,8 @@ class AcquisitionSettings(_Section):
     """Where documents go that tiled did not take; None means <state_dir>/documents."""
     movie: Path | None = None
     """Movie that the simulated detector plays back."""
+    detector_prefix: str | None = None
+    """EPICS prefix of the areaDetector IOC, for example ``XPCS-DET:``; without one the movie is played."""
 
 
 class DocumentsSettings(_Section):

@@ -81,6 +81,15 @@ def raw(tiled_root: Any) -> Any:
     return tiled_root["raw"]
 
 
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """Prefect's own test server, with a database of its own."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
 @pytest.fixture
 def write_frames(tiled_server: Any, request: pytest.FixtureRequest) -> Callable[..., Path]:
     """Write counts to a SWMR HDF5 file the way areaDetector does, and return its path."""

@@ -4,7 +4,8 @@ This room runs inside the process that takes the data. It imports neither prefec
 for a server: a scan takes its ideal time with every other service dead.
 """
 
-from beamline_ml.acquisition.detector import MovieDetector
+from beamline_ml.acquisition.area_detector import connect_area_detector
+from beamline_ml.acquisition.detector import MovieDetector, movie_header
 from beamline_ml.acquisition.plans import xpcs_burst
 from beamline_ml.acquisition.publish import Publication, subscribe_tiled
 from beamline_ml.acquisition.recovery import recover_documents, recover_in_background
@@ -12,6 +13,8 @@ from beamline_ml.acquisition.recovery import recover_documents, recover_in_backg
 __all__ = [
     "MovieDetector",
     "Publication",
+    "connect_area_detector",
+    "movie_header",
     "recover_documents",
     "recover_in_background",
     "subscribe_tiled",

@@ -98,6 +98,8 @@ def start_burst(settings: Settings, n_frames: int | None = None, movie: Path | N
     }
     if movie is not None:
         environment["BEAMLINE_ML_ACQUISITION__MOVIE"] = str(movie)
+        # Whoever asks for a movie, as the demo does, must not start the beamline's detector.
+        environment["BEAMLINE_ML_ACQUISITION__DETECTOR_PREFIX"] = ""
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

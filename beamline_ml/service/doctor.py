@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -30,6 +31,8 @@ _GIB = 2**30
 _LITTLE_DISK_GIB = 5.0
 _NO_DISK_GIB = 1.0
 _PROBE_TIMEOUT_S = 3.0
+_PATIENCE_S = 60.0
+"""A process that asks the detector gives up by itself long before."""
 _STUCK_AFTER_S = 1800.0
 _NEEDED = {
     "prefect": "3.8.8",
@@ -70,6 +73,7 @@ def examine(settings: Settings) -> list[Finding]:
         check_tiled,
         check_prefect,
         check_watcher,
+        check_detector,
         check_data_roots,
         check_documents,
         check_gpu,
@@ -180,6 +184,24 @@ def check_watcher(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("watcher", "ok", f"is fitting run {status['run_uid'][:8]} for {busy_s:.0f} s")
+
+
+def check_detector(settings: Settings) -> Iterator[Finding]:
+    """Does the areaDetector IOC answer that the profile names?"""
+    prefix = settings.acquisition.detector_prefix
+    if not prefix:
+        yield Finding("detector", "ok", "no areaDetector is named; a movie is played")
+        return
+    command = [sys.executable, "-m", "beamline_ml.acquisition.probe", prefix]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    if done.returncode == 0:
+        yield Finding("detector", "ok", f"the areaDetector IOC {prefix} answers")
+    elif done.stdout.strip():
+        said = json.loads(done.stdout.strip().splitlines()[-1])
+        yield Finding("detector", "fail", said["culprit"], said["remedy"])
+    else:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        yield Finding("detector", "fail", f"{prefix} cannot be asked: {last}", "pip install 'beamline-ml[epics]'")
 
 
 def check_data_roots(settings: Settings) -> Iterator[Finding]:

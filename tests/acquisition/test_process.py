@@ -39,6 +39,8 @@ def test_a_burst_of_the_profile_in_its_own_process_with_tiled_down(
     tmp_path: Path, movie_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEAMLINE_ML_TILED__URI", "http://127.0.0.1:9")
+    # A movie that is asked for is played also where the beamline's own detector is named.
+    monkeypatch.setenv("BEAMLINE_ML_ACQUISITION__DETECTOR_PREFIX", "NOBODY:")
     settings = Settings(state_dir=tmp_path)
     burst = read_burst(start_burst(settings, n_frames=100, movie=movie_path))
     assert (burst.n_frames, burst.delivered) == (100, False)

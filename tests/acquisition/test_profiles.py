@@ -79,7 +79,7 @@ def test_the_template_takes_a_burst_once_its_values_are_set(tmp_path: Path, envi
     frames.mkdir()
     for file, old, new in (
         ("beamline.toml", '"/data"', f'"{frames}"'),
-        ("startup/20-detectors.py", '"XPCS-DET:"', '""'),
+        ("beamline.toml", '"XPCS-DET:"', '""'),
     ):
         path = profile / file
         assert old in path.read_text()

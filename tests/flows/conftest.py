@@ -22,15 +22,6 @@ RELAXATION_FRAMES = 12.0
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """Prefect's own test server, with a database of its own."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-@pytest.fixture(scope="session")
 def burst_counts() -> np.ndarray:
     """(n_frames, rows, cols) Poisson counts of rings that relax q times as fast as the first."""
     qmap = QMap.from_geometry(GEOMETRY, SHAPE, n_q=N_Q)

@@ -1,12 +1,8 @@
-"""The area detector, which plays a movie back at its true rate."""
+"""The area detector, which plays a movie back at its true rate.
 
-from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
+With BEAMLINE_ML_ACQUISITION__DETECTOR_PREFIX set, an areaDetector IOC plays it, and everything else stays as it is.
+"""
 
-from beamline_ml.acquisition import MovieDetector
+from beamline_ml.acquisition import connect_area_detector
 
-with init_devices():
-    det = MovieDetector(
-        StaticPathProvider(UUIDFilenameProvider(), settings.data_dir),
-        movie_path=settings.acquisition.movie,
-        name="det",
-    )
+det = connect_area_detector(settings, settings.data_dir)

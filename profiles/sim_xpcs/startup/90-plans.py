@@ -1,6 +1,6 @@
 """Plans with this beamline's detector and geometry filled in."""
 
-from beamline_ml.acquisition import plans
+from beamline_ml.acquisition import movie_header, plans
 
 
 def xpcs_burst(
@@ -11,7 +11,7 @@ def xpcs_burst(
     md: dict | None = None,
 ):
     """Take a burst; what is not given is taken from the movie that the detector plays."""
-    movie = det.header()
+    movie = movie_header(settings.acquisition.movie)
     return (
         yield from plans.xpcs_burst(
             movie.n_frames if n_frames is None else n_frames,

@@ -1,21 +1,14 @@
-"""The area detector of this beamline: any ophyd-async StandardDetector.
+"""The area detector of this beamline: the IOC that acquisition.detector_prefix names, or a movie where it is empty.
 
-PREFIX is the one value to SET here; an empty one needs no EPICS and plays a movie instead, for trying out.
+SimDetector asks only for what all areaDetector drivers have, and so does for any driver that times itself. Where the
+driver needs more, name its ophyd-async class:
+
+    from ophyd_async.epics.adpilatus import PilatusDetector
+    det = connect_area_detector(settings, settings.allowed_roots[0], PilatusDetector)
+
+or make any other ophyd-async StandardDetector named det here.
 """
 
-from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
+from beamline_ml.acquisition import connect_area_detector
 
-PREFIX = "XPCS-DET:"  # SET: EPICS prefix of the areaDetector IOC; "" plays a movie
-frames_dir = settings.allowed_roots[0]
-path_provider = StaticPathProvider(UUIDFilenameProvider(), frames_dir)
-
-if PREFIX:
-    from ophyd_async.epics import adcore, adsimdetector
-
-    with init_devices():
-        det = adsimdetector.SimDetector(PREFIX, adcore.ADWriterFactory.hdf(path_provider), name="det")
-else:
-    from beamline_ml.acquisition import MovieDetector
-
-    with init_devices():
-        det = MovieDetector(path_provider, movie_path=settings.acquisition.movie, name="det")
+det = connect_area_detector(settings, settings.allowed_roots[0])
