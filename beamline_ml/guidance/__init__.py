@@ -5,7 +5,35 @@ Pure: records and arrays in, records and arrays out. What is not known is not as
 
 from __future__ import annotations
 
+from beamline_ml.guidance.advice import Advice, Goal, advise, expected_relative_error, nats_per_minute
 from beamline_ml.guidance.conditions import Conditions
+from beamline_ml.guidance.expected_errors import Bin, relative_time_error
+from beamline_ml.guidance.forecast_gain import expected_forecast_error
 from beamline_ml.guidance.from_dos import plan_from_dos
+from beamline_ml.guidance.run_so_far import RunSoFar
+from beamline_ml.guidance.sampling import (
+    log_spaced_bursts_s,
+    pairs_per_octave,
+    undersampled_ages,
+    undersampled_delays,
+    weakest_transmission,
+)
 
-__all__ = ["Conditions", "plan_from_dos"]
+__all__ = [
+    "Advice",
+    "Bin",
+    "Conditions",
+    "Goal",
+    "RunSoFar",
+    "advise",
+    "expected_forecast_error",
+    "expected_relative_error",
+    "log_spaced_bursts_s",
+    "nats_per_minute",
+    "pairs_per_octave",
+    "plan_from_dos",
+    "relative_time_error",
+    "undersampled_ages",
+    "undersampled_delays",
+    "weakest_transmission",
+]

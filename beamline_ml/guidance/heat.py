@@ -4,8 +4,8 @@ Every function errs to the hot side. The lattice conducts heat at least as well 
 its harmonic heat at constant volume, and gives none of it to the air. What lies between crystal and holder (glue,
 grease, a gap) comes on top and is not known here.
 
-Sources: diffuson conductivity, M. T. Agne, R. Hanus, G. J. Snyder, Energy Environ. Sci. 11, 609 (2018), eq. 12; discs
-on half-spaces and plates, H. S. Carslaw, J. C. Jaeger, Conduction of Heat in Solids, 2nd ed., sec. 8.2 and 10.5.
+Sources: diffuson conductivity, M. T. Agne, R. Hanus, G. J. Snyder, Energy Environ. Sci. 11, 609 (2018); discs
+on half-spaces and plates, H. S. Carslaw, J. C. Jaeger, Conduction of Heat in Solids, 2nd ed.
 """
 
 from __future__ import annotations
