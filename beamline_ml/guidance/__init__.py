@@ -10,6 +10,7 @@ from beamline_ml.guidance.conditions import Conditions
 from beamline_ml.guidance.expected_errors import Bin, relative_time_error
 from beamline_ml.guidance.forecast_gain import expected_forecast_error
 from beamline_ml.guidance.from_dos import plan_from_dos
+from beamline_ml.guidance.ranking import Ranking, expected_information_nats, greedy_ranking
 from beamline_ml.guidance.run_so_far import RunSoFar
 from beamline_ml.guidance.sampling import (
     log_spaced_bursts_s,
@@ -24,10 +25,13 @@ __all__ = [
     "Bin",
     "Conditions",
     "Goal",
+    "Ranking",
     "RunSoFar",
     "advise",
     "expected_forecast_error",
+    "expected_information_nats",
     "expected_relative_error",
+    "greedy_ranking",
     "log_spaced_bursts_s",
     "nats_per_minute",
     "pairs_per_octave",
