@@ -55,6 +55,8 @@ class Conditions:
     """Full width at half maximum of the spectrometer that is at hand."""
     dose_budget_mgy: float | None = None
     """Absorbed dose that the sample bears."""
+    measurement_hours: float = 1.0
+    """Beam time that a phonon spectrum of the sample takes, change of sample included."""
     allowed_heating_k: float = 1.0
     """How far the beam may warm the sample."""
 

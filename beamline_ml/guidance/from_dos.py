@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from beamline_ml.errors import GuidanceError
 from beamline_ml.guidance import heating_lines, scattering_lines
 from beamline_ml.guidance.conditions import Conditions
 from beamline_ml.phonons import PhononDos
@@ -84,13 +85,9 @@ def plan_from_dos(dos: PhononDos, conditions: Conditions | None = None) -> Plan:
     Returns
     -------
     Plan
-        A line for each number that can be had; for each that cannot, what is missing and why it is needed. The
+        A line for each number that can be had; for each that cannot, what is missing and why it is needed, or why the
+        conditions contradict each other (a heat sink within the beam, a pulse that would end the sample). The
         prediction's own warnings are the plan's.
-
-    Raises
-    ------
-    GuidanceError
-        Conditions contradict each other (a heat sink within the beam), or a pulse would end the sample.
     """
     conditions = conditions or Conditions()
     lines: list[PlanLine] = []
@@ -99,6 +96,9 @@ def plan_from_dos(dos: PhononDos, conditions: Conditions | None = None) -> Plan:
         unknown = conditions.unknown(*topic.needs)
         if unknown:
             missing.append(MissingLine(topic.quantity, unknown, topic.why))
-        else:
+            continue
+        try:
             lines += topic.lines(dos, conditions)
+        except GuidanceError as refusal:
+            missing.append(MissingLine(topic.quantity, topic.needs, str(refusal)))
     return Plan(tuple(lines), tuple(missing), dos.warnings)

@@ -19,7 +19,7 @@ from beamline_ml.results.publish import find_complete
 from beamline_ml.service.phonon_samples import SAMPLES, CatalogueSample
 from beamline_ml.service.plan_conditions import conditions_of, goal_of, run_of
 from beamline_ml.service.plan_content import CONTAINER, markdown, plan_content
-from beamline_ml.service.plan_sample import SamplePlan, sample_plan
+from beamline_ml.service.plan_sample import SamplePlan, measure_first, sample_plan
 from beamline_ml.settings import Settings, load_settings
 
 _NO_STRUCTURE = "The catalogue has no crystal structure of this sample (cif or structure)."
@@ -38,7 +38,7 @@ class Plans:
 
     def markdown(self) -> str:
         """Text of the artifact."""
-        told = markdown(self.made, len(self.unchanged))
+        told = markdown(self.made, len(self.unchanged), measure_first((*self.made, *self.unchanged)))
         return "\n\n".join([told, *(f"**Refused**: {name}: {reason}" for name, reason in self.refused.items())])
 
 

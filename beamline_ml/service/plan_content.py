@@ -112,9 +112,17 @@ def _heat_capacity(planned: SamplePlan) -> tuple[Float64Array | None, Float64Arr
     return temperature_k, rows.T
 
 
-def markdown(plans: Sequence[SamplePlan], unchanged: int) -> str:
+def _order(first: Sequence[tuple[str, float]], most: int = 10) -> list[str]:
+    """The samples whose phonon spectra would tell most, each counted after those above it."""
+    if not first:
+        return []
+    rows = "\n".join(f"| {place} | {name} | {nats:.2g} |" for place, (name, nats) in enumerate(first[:most], 1))
+    return ["## Whose phonons to measure first\n\n| | sample | adds (nat/h) |\n|---|---|---|\n" + rows]
+
+
+def markdown(plans: Sequence[SamplePlan], unchanged: int, first: Sequence[tuple[str, float]] = ()) -> str:
     """Artifact: of every new plan a picture, its lines, and what is missing."""
-    parts = [f"# Measurement plans: {len(plans)} new, {unchanged} unchanged"]
+    parts = [f"# Measurement plans: {len(plans)} new, {unchanged} unchanged", *_order(first)]
     for planned in plans:
         parts += [f"## {planned.name}", f"![plan]({_picture_address(planned)})"] if _drawable(planned) else [
             f"## {planned.name}"

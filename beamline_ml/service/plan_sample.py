@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from beamline_ml.errors import GuidanceError
 from beamline_ml.guidance import (
     Advice,
     Conditions,
     Goal,
     RunSoFar,
     advise,
+    expected_information_nats,
     expected_relative_error,
+    greedy_ranking,
     plan_from_dos,
     undersampled_delays,
     weakest_transmission,
@@ -27,6 +28,8 @@ from beamline_ml.records import Float64Array, MissingLine, Plan, PlanLine
 
 GUIDANCE_VERSION = "1"
 """Changes when plans from the same input would differ."""
+SPECTRUM_NOISE = 0.1
+"""Standard deviation of a measured point of a density of states, whose maximum is 1."""
 _N_TIMES = 24
 
 
@@ -86,12 +89,9 @@ def sample_plan(
     if dos is None:
         missing.append(MissingLine("density_of_states", ("structure",), unknown["structure"]))
     else:
-        try:
-            plan = plan_from_dos(dos, conditions)
-        except GuidanceError as refusal:
-            missing.append(MissingLine("density_of_states", ("conditions",), str(refusal)))
-        else:
-            lines, missing, warnings = [*plan.lines], [*plan.missing], plan.warnings
+        plan = plan_from_dos(dos, conditions)
+        lines = [*plan.lines, information_line(dos, conditions)]
+        missing, warnings = [*plan.missing], plan.warnings
     advice = None
     if run is None:
         missing.append(MissingLine("advice", ("run",), unknown["run"]))
@@ -99,6 +99,29 @@ def sample_plan(
         advice = advise(run, goal)
         lines += run_lines(run, advice)
     return SamplePlan(name, Plan(tuple(lines), tuple(missing), warnings), conditions, goal, dos, run, advice, **about)
+
+
+def information_line(dos: PhononDos, conditions: Conditions) -> PlanLine:
+    """What a phonon spectrum of the sample would tell, per hour of beam time."""
+    nats = expected_information_nats(dos.member_points[:, None, :], SPECTRUM_NOISE)[0]
+    per_hour = float(nats) / conditions.measurement_hours
+    reason = (
+        f"The ensemble disagrees by {dos.spread:.2g} of the maximum, and a measured spectrum would settle "
+        f"it to {SPECTRUM_NOISE:g}; the most similar known material is {dos.nearest.formula}."
+    )
+    return PlanLine("phonon_information", per_hour, per_hour, per_hour, "nat/h", "knowledge", reason)
+
+
+def measure_first(plans: Sequence[SamplePlan]) -> list[tuple[str, float]]:
+    """Samples with a predicted density in the order in which to measure them, and what each adds, in nats per hour."""
+    known = [(planned, planned.dos) for planned in plans if planned.dos is not None]
+    if not known:
+        return []
+    points = np.stack([dos.member_points for _, dos in known], axis=1)
+    hours = np.array([planned.conditions.measurement_hours for planned, _ in known])
+    ranking = greedy_ranking(points, SPECTRUM_NOISE, hours, len(known))
+    named = [known[index][0].name for index in ranking.order]
+    return list(zip(named, ranking.nats_per_hour.tolist(), strict=True))
 
 
 def run_lines(run: RunSoFar, advice: Advice) -> list[PlanLine]:

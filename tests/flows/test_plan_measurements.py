@@ -68,7 +68,13 @@ def _held(kind: Any, node: Any) -> Any:
 def _check_halite(halite: Any) -> None:
     lines = halite.plan.set_index("quantity")
     assert halite.metadata["status"] == "complete"
-    assert {"temperature_point_3", "steady_heating", "attenuator_transmission", "thermal_time"} <= set(lines.index)
+    assert {
+        "temperature_point_3",
+        "steady_heating",
+        "attenuator_transmission",
+        "thermal_time",
+        "phonon_information",
+    } <= set(lines.index)
     assert (lines["lower"] <= lines["value"] * (1 + 1e-9)).all()
     assert lines.loc["temperature_point_3", "value"] == pytest.approx(65.0, abs=10.0)
     missing = halite.missing.set_index("quantity")
