@@ -12,6 +12,7 @@ Against simulated runs the absolute errors come out up to a third too small; how
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -72,6 +73,7 @@ def blur(exposure_s: float, relaxation_time_s: float, stretching: float) -> floa
     return float(weights @ ((1.0 - u) * decay))
 
 
+@lru_cache(maxsize=4096)
 def relative_time_error(q_bin: Bin, n_frames: int) -> float:
     """Expected relative standard error of the relaxation time from a run of so many frames; inf with too few lags."""
     lags = quasi_logarithmic(max(1, 3 * n_frames // 4), _LAGS_PER_LEVEL)

@@ -77,7 +77,7 @@ class PlanCatalogue:
     def samples(self, names: Sequence[str] | None = None) -> list[CatalogueSample]:
         """Every sample that runs or ``samples/`` name, each once by name; only those named, when names are given.
 
-        Of several entries the latest with a structure counts, and more in it than in earlier ones.
+        What later entries say of a sample goes over what earlier ones said, value by value.
         """
         found: dict[str, CatalogueSample] = {}
         for uid, run in self._raw.items():

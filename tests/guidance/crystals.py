@@ -8,7 +8,7 @@ from beamline_ml.phonons import NearestMaterial, PhononDos
 from beamline_ml.phonons.conformal import Calibration, RelativeBand, TemperatureBand, WindowBand
 
 DEBYE_MEV = 30.0
-EDGES_MEV = np.linspace(0.0, 60.0, 1201)
+EDGES_MEV = np.linspace(0.0, 60.0, 601)
 TEMPERATURES_K = np.array([5.0, 50.0, 300.0])
 
 
