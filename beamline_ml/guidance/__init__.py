@@ -6,6 +6,7 @@ Pure: records and arrays in, records and arrays out. What is not known is not as
 from __future__ import annotations
 
 from beamline_ml.guidance.advice import Advice, Goal, advise, expected_relative_error, nats_per_minute
+from beamline_ml.guidance.agent import BurstAgent
 from beamline_ml.guidance.conditions import Conditions
 from beamline_ml.guidance.expected_errors import Bin, relative_time_error
 from beamline_ml.guidance.forecast_gain import expected_forecast_error
@@ -23,6 +24,7 @@ from beamline_ml.guidance.sampling import (
 __all__ = [
     "Advice",
     "Bin",
+    "BurstAgent",
     "Conditions",
     "Goal",
     "Ranking",
