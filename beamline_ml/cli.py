@@ -1,4 +1,4 @@
-"""The command line: ``beamline-ml up | watch | view | write-documents | demo | fit | show | doctor | export | env``.
+"""The command line: ``beamline-ml up | watch | view | write-documents | demo | fit | show | plan | doctor | ...``.
 
 Every command takes ``--json`` for machines. Heavy imports happen inside the commands, so that ``--help`` and ``show``
 work where only the client is installed.
@@ -251,6 +251,23 @@ def correlate(
     request = FileRequest(file, qmap, out, mask, frame_period_s, n_frames, photon_at, normalization, max_gib)
     report = correlate_file(request)
     _print_json(report) if as_json else console.print_json(data=report)
+
+
+@app.command()
+def plan(
+    samples: Annotated[
+        list[str] | None, typer.Argument(help="Names of samples; all that are catalogued, without.")
+    ] = None,
+    publish: Annotated[bool, typer.Option(help="Keep the plans in tiled, under results/plans.")] = True,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say of catalogued samples what to measure next, for how long, and why."""
+    _use_state_dir(state_dir)
+    from beamline_ml.service.plan_commands import plan_samples, print_plans
+
+    answers = plan_samples(samples, publish)
+    _print_json(answers) if as_json else print_plans(console, answers)
 
 
 @app.command()

@@ -105,3 +105,7 @@ class StructureRefused(BeamlineMLError):
 
 class DataError(BeamlineMLError):
     """Training data or weights are missing, damaged, or not what they should be."""
+
+
+class GuidanceError(BeamlineMLError):
+    """A plan or an advice cannot be made from what was given."""

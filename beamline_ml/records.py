@@ -252,3 +252,45 @@ class Forecast:
     """Rolling-origin RMSE of every competitor, by name."""
     refused: str | None = None
     """None, or why no forecast beats persistence on this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLine:
+    """One number of a measurement plan, with its band, what bounds it, and why."""
+
+    quantity: str
+    """Stable name, such as 'steady_heating' or 'temperature_point_2'."""
+    value: float
+    lower: float
+    """Lower edge of the 90 % band."""
+    upper: float
+    """Upper edge of the 90 % band."""
+    unit: str
+    limit: str
+    """The limit that binds: beam, sample, instrument, knowledge, ..."""
+    reason: str
+    """One sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingLine:
+    """A number that the plan would hold if something more were known."""
+
+    quantity: str
+    needs: tuple[str, ...]
+    """Names of the conditions that were not given."""
+    reason: str
+    """One sentence: why the number cannot be had without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure and how, one line a number."""
+
+    lines: tuple[PlanLine, ...]
+    missing: tuple[MissingLine, ...]
+    warnings: tuple[str, ...] = ()
+
+    def line(self, quantity: str) -> PlanLine | None:
+        """The line of this name, or None."""
+        return next((line for line in self.lines if line.quantity == quantity), None)

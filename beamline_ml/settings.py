@@ -142,6 +142,36 @@ class LiveSettings(_Section):
     """Preferred port of the live page; another is taken when it is not free."""
 
 
+class GuidanceSettings(_Section):
+    """Beam, instrument and sample environment, for measurement plans; a sample's own entry comes before these.
+
+    None is 'not known': the lines of a plan that need it say so. Units are in the names; beam sizes are full widths at
+    half maximum on the sample.
+    """
+
+    flux_photons_per_s: float | None = Field(default=None, gt=0)
+    """On the sample, averaged over pulses."""
+    photon_energy_kev: float | None = Field(default=None, gt=0)
+    """Used where no run of the sample says it."""
+    beam_width_um: float | None = Field(default=None, gt=0)
+    beam_height_um: float | None = Field(default=None, gt=0)
+    pulse_rate_hz: float | None = Field(default=None, gt=0)
+    temperature_k: float = Field(default=300.0, gt=0)
+    temperature_range_k: tuple[float, float] | None = None
+    """What the sample environment reaches."""
+    spectrometer_q_max_inv_angstrom: float | None = Field(default=None, gt=0)
+    """Of the inelastic spectrometer, where there is one."""
+    spectrometer_resolution_mev: float | None = Field(default=None, gt=0)
+    allowed_heating_k: float = Field(default=1.0, gt=0)
+    """How far the beam may warm a sample."""
+    relative_error: float = Field(default=0.05, gt=0)
+    """To which relaxation times are wanted."""
+    longest_run_s: float = Field(default=3600.0, gt=0)
+    """Beam time that one run may take."""
+    shortest_frame_period_s: float | None = Field(default=None, gt=0)
+    """What the detector can do."""
+
+
 class AcquisitionSettings(_Section):
     """What the RunEngine process of a profile needs."""
 
@@ -207,6 +237,7 @@ class Settings(BaseSettings):
     live: LiveSettings = LiveSettings()
     acquisition: AcquisitionSettings = AcquisitionSettings()
     documents: DocumentsSettings = DocumentsSettings()
+    guidance: GuidanceSettings = GuidanceSettings()
 
     @property
     def profile_dir(self) -> Path:

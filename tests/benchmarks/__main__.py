@@ -20,6 +20,7 @@ ROOMS = {
     "correlation": ("bench_correlation",),
     "dynamics": ("bench_dynamics",),
     "phonons": ("bench_phonons",),
+    "guidance": ("bench_guidance", "bench_ranking"),
 }
 OUTPUT = Path("benchmarks.json")
 

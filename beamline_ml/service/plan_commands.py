@@ -1,0 +1,73 @@
+"""What the command line does for ``beamline-ml plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from beamline_ml.errors import GuidanceError
+from beamline_ml.service.plan_catalogue import PlanCatalogue
+from beamline_ml.service.plan_content import answer
+
+
+def plan_samples(names: Sequence[str] | None, publish: bool) -> list[dict[str, Any]]:
+    """Plan for every sample that is catalogued, or for those named; a sample that is refused says why.
+
+    Raises
+    ------
+    GuidanceError
+        The catalogue knows none of the samples.
+    ServiceError
+        tiled does not answer.
+    """
+    with closing(PlanCatalogue.open()) as catalogue:
+        found = catalogue.samples(names or None)
+        if not found:
+            asked = ", ".join(names or ()) or "any sample"
+            raise GuidanceError(
+                f"The catalogue does not know {asked}.", "Name samples as the runs' start documents or samples/ do."
+            )
+        plans = catalogue.plan(found)
+        if publish:
+            catalogue.publish(plans)
+    answers = [answer(planned) for planned in (*plans.made, *plans.unchanged)]
+    answers += [{"sample": name, "refused": reason} for name, reason in plans.refused.items()]
+    return sorted(answers, key=lambda told: str(told["sample"]))
+
+
+def print_plans(console: Console, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table for each sample, then what is missing and what to be cautious about."""
+    for told in answers:
+        console.print(f"[bold]{told['sample']}[/]")
+        if "refused" in told:
+            console.print(told["refused"], markup=False)
+            continue
+        if told["lines"]:
+            console.print(_table(told["lines"]))
+        for line in told["missing"]:
+            console.print(
+                f"missing: {line['quantity']} needs {', '.join(line['needs'])}. {line['reason']}", markup=False
+            )
+        for warning in told["warnings"]:
+            console.print(f"note: {warning}", markup=False)
+
+
+def _table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table()
+    for heading in ("quantity", "value", "90 % band", "unit", "limit", "why"):
+        table.add_column(heading)
+    for line in lines:
+        band = f"{_text(line['lower'])} to {_text(line['upper'])}"
+        fixed = line["lower"] == line["upper"]
+        table.add_row(
+            line["quantity"], _text(line["value"]), "" if fixed else band, line["unit"], line["limit"], line["reason"]
+        )
+    return table
+
+
+def _text(number: float | None) -> str:
+    return "" if number is None else f"{number:.3g}"
