@@ -170,6 +170,14 @@ class GuidanceSettings(_Section):
     """Beam time that one run may take."""
     shortest_frame_period_s: float | None = Field(default=None, gt=0)
     """What the detector can do."""
+    submit: bool = False
+    """Whether proposals may be added to the queue server's queue; without it they are only told."""
+    queue_control_address: str | None = None
+    """Of the queue server's RE manager, as ``tcp://host:60615``."""
+    most_waiting: int = Field(default=1, ge=1)
+    """Nothing is added to a queue in which this many items wait already."""
+    most_dose_mgy: float | None = Field(default=None, gt=0)
+    """Largest dose of one submitted item; an item of unknown dose is not submitted then."""
 
 
 class AcquisitionSettings(_Section):

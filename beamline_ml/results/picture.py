@@ -28,15 +28,16 @@ def picture_of(result: XPCSFit) -> Picture:
         headline="\n".join(result.metadata.get("summary", [])),
         age_s=result.age_s,
         c2=result.c2,
-        g2=_g2(result),
-        fits=_relaxation(result),
+        g2=g2_of(result),
+        fits=relaxation_of(result),
         power_law=_power_law(result.headline),
         forecast=forecast,
         kernel=None if kernel is None else (kernel.r_um, kernel.mean_um_per_s, kernel.std_um_per_s),
     )
 
 
-def _g2(result: XPCSFit) -> G2:
+def g2_of(result: XPCSFit) -> G2:
+    """g2 with its errors, as published; the replicates behind them are not kept."""
     settings = result.metadata.get("definitions", {})
     period_s = float(result.metadata["experiment"]["frame_period_s"])
     return G2(
@@ -50,7 +51,8 @@ def _g2(result: XPCSFit) -> G2:
     )
 
 
-def _relaxation(result: XPCSFit) -> RelaxationFits:
+def relaxation_of(result: XPCSFit) -> RelaxationFits:
+    """Relaxation fits of every q bin."""
     table = result.relaxation
     numbers: dict[str, Any] = {name: np.asarray(table[name], np.float64) for name in table.columns if name != "refused"}
     return RelaxationFits(**numbers, refused=tuple(reason or None for reason in table["refused"]))

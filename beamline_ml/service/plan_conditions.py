@@ -12,7 +12,7 @@ from beamline_ml.errors import GuidanceError
 from beamline_ml.guidance import Conditions, Goal, RunSoFar
 from beamline_ml.records import G2, RelaxationFits
 from beamline_ml.results.client import XPCSFit
-from beamline_ml.results.picture import picture_of
+from beamline_ml.results.picture import g2_of, relaxation_of
 from beamline_ml.settings import GuidanceSettings
 
 _NAMES = tuple(entry.name for entry in fields(Conditions))
@@ -84,11 +84,8 @@ def run_of(result: XPCSFit) -> RunSoFar:
     """
     if "roi_map" not in result:
         raise GuidanceError(f"{result.key} has no map of its q bins.", "Reprocess the run with frames under 32 MiB.")
-    picture = picture_of(result)
-    g2, fits = picture.g2, picture.fits
-    if g2 is None or fits is None:
-        raise GuidanceError(f"{result.key} has no g2 to go by.", "Reprocess the run.")
-    return _run(result, g2, fits)
+    # Not the whole result: its C2 can be larger than everything else together.
+    return _run(result, g2_of(result), relaxation_of(result))
 
 
 def _run(result: XPCSFit, g2: G2, fits: RelaxationFits) -> RunSoFar:
