@@ -6,7 +6,7 @@ few: the products at two lags share fluctuations, by Wick's theorem for Gaussian
 ``correlation.relaxation``, and a run that is not long against the relaxation time has seen few of them. Both are
 carried through the same weighted stretched-exponential fit that the analysis makes, priors included.
 
-Against simulated runs the absolute errors come out up to a third too small; how they shrink is right to a few per cent.
+Against simulated runs the absolute errors come out up to 40 % too small; how they shrink is right to about 10 %.
 """
 
 from __future__ import annotations
