@@ -35,7 +35,8 @@ N_FRAMES = 200
 PERIOD_S = 0.01
 LONG_OUTAGE_S = 75.0
 SHORT_OUTAGE_S = 8.0
-_RECOVERY_S = 900.0
+_RECOVERY_S = 600.0
+_ASK_EVERY_S = 5.0
 _KILLED = ("tiled", "prefect", "watcher", "worker", "page", "follower")
 _FROZEN = ("tiled hangs", "prefect hangs")
 
@@ -125,6 +126,16 @@ def frames_lost(catalogue: Catalogue, uid: str, counts: np.ndarray) -> tuple[int
     return len(counts) - int(same.sum()), max(0, len(frames) - len(counts))
 
 
+def wait_until_settled(stack: Stack, uids: list[str]) -> bool:
+    """Wait for all results, asking seldom, so that asking does not hold up what is waited for."""
+    deadline = time.monotonic() + _RECOVERY_S
+    while not _answered(lambda: is_settled(stack, uids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_ASK_EVERY_S)
+    return True
+
+
 def is_settled(stack: Stack, uids: list[str]) -> bool:
     """Whether no document waits, and each run has a result."""
     if waiting_journals(stack.settings.backup_dir):
@@ -161,7 +172,7 @@ def _rows(stack: Stack, movie: Path) -> list[Row]:
         ratio = bursts[-1].scan_time_s / bursts[-1].ideal_time_s
         print(f"{number:3d} {fault:14s} at {after_s:.2f} s: scan time ratio {ratio:.3f}", file=sys.stderr, flush=True)
     uids = [burst.run_uid for burst in bursts]
-    settled = eventually(lambda: _answered(lambda: is_settled(stack, uids)), _RECOVERY_S)
+    settled = wait_until_settled(stack, uids)
     ratios = [burst.scan_time_s / burst.ideal_time_s for burst in bursts]
     with closing(Catalogue(stack.settings)) as catalogue:
         frames = [frames_lost(catalogue, uid, counts) for uid in uids]
