@@ -20,6 +20,7 @@ from beamline_ml.acquisition.journal import waiting_journals
 from beamline_ml.frames.movie import write_movie
 from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.service.prefect_api import PrefectApi
+from beamline_ml.service.reaper import marked
 from beamline_ml.simulation import MovieRecipe, simulate_movie
 from tests.service.processes import eventually
 
@@ -88,6 +89,10 @@ class Beamline:
     def kill(self, service: str) -> None:
         os.kill(self.pid(service), signal.SIGKILL)
 
+    def followers(self) -> list[int]:
+        """Process ids of the process that follows runs."""
+        return [pid for pid in marked(self.stack._token) if b"beamline_ml.live.resident" in _command(pid)]
+
     @contextmanager
     def frozen(self, service: str) -> Iterator[None]:
         """A service that accepts connections and never answers."""
@@ -97,6 +102,13 @@ class Beamline:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +129,25 @@ def beamline(stack: Any, movie: tuple[Path, np.ndarray]) -> Iterator[Beamline]:
         profile = load_profile(stack.settings.profile_dir)
     yield Beamline(profile, stack, movie[1])
     profile["publication"].close()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run that nothing happened to, with its automatic result."""
+
+    uid: str
+    beyond_s: float
+    """How much longer than its ideal time the scan took."""
+
+
+@pytest.fixture(scope="session")
+def fitted(beamline: Beamline) -> Fitted:
+    """One scan for all tests that only look at what became of it."""
+    assert eventually(lambda: beamline.followers() != [], 30.0)
+    time.sleep(5.0)  # until the follower has imported what it needs
+    uid, beyond_s = beamline.scan()
+    beamline.wait_for_result(uid)
+    return Fitted(uid, beyond_s)
 
 
 @pytest.fixture

@@ -8,47 +8,39 @@ import pytest
 
 from beamline_ml.service.catch_up import submit_missing_fits
 from beamline_ml.service.trigger import fit_here, submit_fit, wait_for_flow_run
-from tests.faults.conftest import Beamline
+from tests.faults.conftest import Beamline, Fitted
 from tests.service.processes import eventually
 
 
-@pytest.fixture(scope="module")
-def fitted(beamline: Beamline) -> str:
-    """Uid of a run with its automatic result."""
-    uid, _ = beamline.scan()
-    beamline.wait_for_result(uid)
-    return uid
-
-
-def test_asking_again_through_a_worker_changes_nothing(beamline: Beamline, fitted: str) -> None:
-    before = beamline.results(fitted)
-    submitted = submit_fit(beamline.stack.settings, fitted)
+def test_asking_again_through_a_worker_changes_nothing(beamline: Beamline, fitted: Fitted) -> None:
+    before = beamline.results(fitted.uid)
+    submitted = submit_fit(beamline.stack.settings, fitted.uid)
     done = wait_for_flow_run(beamline.stack.settings, submitted.flow_run_id, timeout_s=120.0)
     assert done.state == "COMPLETED", done.message
-    assert beamline.results(fitted) == before
+    assert beamline.results(fitted.uid) == before
 
 
 def test_asking_again_from_python_changes_nothing(
-    beamline: Beamline, fitted: str, monkeypatch: pytest.MonkeyPatch
+    beamline: Beamline, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEAMLINE_ML_STATE_DIR", str(beamline.stack.state.root))
     monkeypatch.setenv("BEAMLINE_ML_ANALYSIS__MODEL", "none")
-    before = beamline.results(fitted)
-    fit_here(beamline.stack.settings, fitted)
-    assert beamline.results(fitted) == before
+    before = beamline.results(fitted.uid)
+    fit_here(beamline.stack.settings, fitted.uid)
+    assert beamline.results(fitted.uid) == before
 
 
-def test_other_settings_give_a_second_result_beside_the_first(beamline: Beamline, fitted: str) -> None:
-    submitted = submit_fit(beamline.stack.settings, fitted, {"last_frame": 150})
+def test_other_settings_give_a_second_result_beside_the_first(beamline: Beamline, fitted: Fitted) -> None:
+    submitted = submit_fit(beamline.stack.settings, fitted.uid, {"last_frame": 150})
     assert wait_for_flow_run(beamline.stack.settings, submitted.flow_run_id, timeout_s=120.0).state == "COMPLETED"
-    assert beamline.statuses(fitted) == ["complete", "complete"]
+    assert beamline.statuses(fitted.uid) == ["complete", "complete"]
 
 
-def test_catching_up_finds_nothing_when_all_is_done(beamline: Beamline, fitted: str) -> None:
+def test_catching_up_finds_nothing_when_all_is_done(beamline: Beamline, fitted: Fitted) -> None:
     assert submit_missing_fits(beamline.stack.settings, days=1.0) == []
-    states = beamline.flow_runs(fitted)
+    states = beamline.flow_runs(fitted.uid)
     time.sleep(2.0)
-    assert beamline.flow_runs(fitted) == states
+    assert beamline.flow_runs(fitted.uid) == states
 
 
 def test_a_fit_that_nobody_does_is_caught_up_by_a_worker_and_left_alone_by_the_watcher(beamline: Beamline) -> None:

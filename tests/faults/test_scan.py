@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.faults.conftest import Beamline
+from tests.faults.conftest import Beamline, Fitted
 from tests.service.processes import eventually
 
 NOT_WAITING_S = 1.5
@@ -15,12 +15,10 @@ for a server that is down waits ten seconds at least. (The ratio itself is measu
 When = Callable[[float, Callable[[], Any]], None]
 
 
-def test_all_is_well(beamline: Beamline) -> None:
-    uid, beyond_s = beamline.scan()
-    assert beyond_s < NOT_WAITING_S
-    beamline.wait_for_result(uid)
-    assert beamline.flow_runs(uid) == ["COMPLETED"]
-    assert len(beamline.results(uid)) == 1
+def test_all_is_well(beamline: Beamline, fitted: Fitted) -> None:
+    assert fitted.beyond_s < NOT_WAITING_S
+    assert beamline.flow_runs(fitted.uid)[0] == "COMPLETED"
+    assert beamline.statuses(fitted.uid)[0] == "complete"
 
 
 def test_tiled_is_killed_in_the_middle(beamline: Beamline, when: When) -> None:
@@ -57,17 +55,10 @@ def test_prefect_is_killed_and_comes_back(beamline: Beamline) -> None:
     assert beamline.flow_runs(uid)[-1] == "COMPLETED"
 
 
-def test_the_watcher_is_killed_during_the_scan(beamline: Beamline, when: When) -> None:
+def test_the_watcher_is_killed_during_the_scan_and_again_while_it_fits(beamline: Beamline, when: When) -> None:
     when(1.0, lambda: beamline.kill("watcher"))
     uid, beyond_s = beamline.scan()
     assert beyond_s < NOT_WAITING_S
-    beamline.wait_for_result(uid)
-    assert beamline.statuses(uid) == ["complete"]
-    assert beamline.flow_runs(uid) == ["COMPLETED"]
-
-
-def test_the_watcher_is_killed_while_it_fits(beamline: Beamline) -> None:
-    uid, _ = beamline.scan()
     assert eventually(lambda: beamline.flow_runs(uid) != [], 60.0)
     beamline.kill("watcher")
     beamline.wait_for_result(uid)
