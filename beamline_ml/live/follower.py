@@ -264,6 +264,7 @@ class Follower:
     def _finish(self) -> None:
         """Everything of the run is in: publish the last state, as the final analysis will see it."""
         assert self._reader is not None
+        self._forecaster.close()
         self._correlator.settle(self._reader.read)
         self.publish_all()
         if self._correlator.n_frames:

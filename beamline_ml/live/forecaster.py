@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +66,11 @@ class FitProcess:
             self._pool = self._fresh()
             return self._pool.submit(answer, question, before)
 
+    def abandon(self) -> None:
+        """End the fit that is being made; the next one gets a fresh process."""
+        self.close()
+        self._pool = self._fresh()
+
     def close(self) -> None:
         """End the process, whatever it is doing."""
         processes = list((self._pool._processes or {}).values())
@@ -95,13 +100,14 @@ class Forecaster:
         """All forecasts so far, the oldest first."""
         self.refusal: str | None = None
         """Why the last fit gave no forecast."""
+        self._over = False
         self.skipped = 0
         """Updates that no fit was made for, because one was being made."""
 
     def consider(self, two_time: TwoTime, relaxation: RelaxationFits, density: float | None, until_s: float) -> bool:
         """Begin a fit of the run so far, when it has grown enough and none is being made."""
         n_rows = two_time.c2.shape[1]
-        if n_rows < max(FEWEST_ROWS, GROWTH * self._n_rows):
+        if self._over or n_rows < max(FEWEST_ROWS, GROWTH * self._n_rows):
             return False
         if self._running is not None:
             self.skipped += 1
@@ -118,8 +124,8 @@ class Forecaster:
         done, self._running = self._running, None
         try:
             found = done.result()
-        except BrokenProcessPool:
-            found = Answer(None, None, "The process that fits died; the next fit starts afresh.")
+        except (BrokenProcessPool, CancelledError):
+            found = Answer(None, None, "The process that fits ended; the next fit starts afresh.")
             self._last = None
         self.refusal = found.refusal
         if found.fit is not None:
@@ -129,10 +135,13 @@ class Forecaster:
         return found
 
     def close(self) -> None:
-        """Ask for no more."""
-        if self._running is not None:
-            self._running.cancel()
-            self._running = None
+        """Ask for no more, and give up a fit that is being made: the final analysis needs the processor."""
+        self._over = True
+        if self._running is None or self._running.done():
+            return
+        if not self._running.cancel():
+            self._process.abandon()
+        self._running = None
 
 
 def _step_back() -> None:

@@ -60,8 +60,7 @@ class Resident:
         self._known: set[str] = set()
         self._looked_at = -LOOK_EVERY_S
         self._process = FitProcess()
-        if settings.analysis.model != "none":
-            self._process.warm_up()
+        self._warm_fits()
         self._flow = _warm_flow()
 
     def step(self) -> None:
@@ -75,6 +74,10 @@ class Resident:
             _log.warning("trying again: %s", error)
             self._let_go()
             time.sleep(TICK_S)
+
+    def _warm_fits(self) -> None:
+        if self._settings.analysis.model != "none":
+            self._process.warm_up()
 
     def _connected(self) -> Catalogue:
         if self._catalogue is None:
@@ -127,6 +130,7 @@ class Resident:
             follower.tell("idle")
             submit_fit(self._settings, follower.uid)
         self._supersede(catalogue, follower)
+        self._warm_fits()  # the last one may have been given up, and its process with it
 
     def _recorded(self, follower: Follower) -> str:
         """Follow the run as a flow run; when Prefect is away, without it."""

@@ -76,7 +76,7 @@ def measure(stack: Stack, movie: Path) -> Timeline:
     with closing(Catalogue(stack.settings)) as catalogue, closing(Doorbell()) as doorbell:
         doorbell.listen(catalogue.raw)
         (uid,) = _wait(lambda: doorbell.wait(_POLL_S) or None)
-        stop_at = time.time()
+        stop_at = _wait(lambda: time.time() if catalogue.is_finished_xpcs(uid) else None)
         readable_at = _wait(lambda: time.time() if _is_readable(catalogue, uid) else None)
     burst = read_burst(process)
     run, tasks = _flow_run(stack, f"scan:{uid}")
