@@ -62,11 +62,11 @@ class Timeline:
         return self.readable_s - sum(took for name, took in self.tasks_s.items() if name.startswith(FIT_TASK))
 
 
-def make_movie(path: Path) -> Path:
-    """Simulated movie of ``N_FRAMES`` frames."""
-    recipe = MovieRecipe(n_observed=N_FRAMES, n_future=1)
+def make_movie(path: Path, n_frames: int = N_FRAMES) -> Path:
+    """Simulated movie of ``n_frames`` frames."""
+    recipe = MovieRecipe(n_observed=n_frames, n_future=1)
     movie = simulate_movie(recipe, seed=0)
-    write_movie(path, movie.counts[:N_FRAMES], movie.geometry, movie.frame_period_s, movie.exposure_s, movie.sample)
+    write_movie(path, movie.counts[:n_frames], movie.geometry, movie.frame_period_s, movie.exposure_s, movie.sample)
     return path
 
 
