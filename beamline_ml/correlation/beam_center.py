@@ -139,8 +139,9 @@ def _picture(frame: Float64Array, good: BoolArray, center: tuple[float, float]) 
     square = tuple(slice(lo, lo + side_px) for lo in first)
     weight = downscale_local_mean(good[square].astype(np.float64), (block_px, block_px))
     total = downscale_local_mean(np.where(good, frame, 0.0)[square], (block_px, block_px))
-    known = gaussian(weight, _SMOOTHING_BLOCKS) > _LEAST_WEIGHT
-    mean = gaussian(total, _SMOOTHING_BLOCKS) / np.where(known, gaussian(weight, _SMOOTHING_BLOCKS), 1.0)
+    smooth_weight, smooth_total = (gaussian(one, _SMOOTHING_BLOCKS) for one in (weight, total))
+    known = smooth_weight > _LEAST_WEIGHT
+    mean = smooth_total / np.where(known, smooth_weight, 1.0)
     # The root makes the counting noise of all blocks the same.
     image = np.where(known, np.sqrt(np.maximum(mean, 0.0)), 0.0)
     return _Picture(image, known, (first[0] + 0.5 * (side_px - 1), first[1] + 0.5 * (side_px - 1)), block_px)

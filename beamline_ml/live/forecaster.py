@@ -117,10 +117,10 @@ class Forecaster:
         self._n_rows = n_rows
         return True
 
-    def collect(self) -> Answer | None:
-        """The answer, if one has arrived since the last call."""
+    def collect(self) -> None:
+        """Take in the answer, if one has arrived since the last call."""
         if self._running is None or not self._running.done():
-            return None
+            return
         done, self._running = self._running, None
         try:
             found = done.result()
@@ -132,7 +132,6 @@ class Forecaster:
             self._last = found.fit
         if found.forecast is not None:
             self.forecasts.append(KeptForecast.of(found.forecast))
-        return found
 
     def close(self) -> None:
         """Ask for no more, and give up a fit that is being made: the final analysis needs the processor."""

@@ -45,8 +45,12 @@ def file_digest(path: str | Path | None) -> str | None:
 
 def result_key(scan_id: int | None, sample_name: str, run_uid: str) -> str:
     """Key that a person can read: ``<scan_id>_<sample>_<first 8 characters of the uid>``."""
-    sample = re.sub(r"[^A-Za-z0-9.-]+", "-", sample_name).strip("-.")[:_LONGEST_SAMPLE] or "unnamed"
-    return f"{'run' if scan_id is None else scan_id}_{sample}_{run_uid[:8]}"
+    return f"{'run' if scan_id is None else scan_id}_{sample_in_key(sample_name)}_{run_uid[:8]}"
+
+
+def sample_in_key(sample_name: str) -> str:
+    """A sample's name as keys hold it: letters, digits, points and hyphens, at most 40; ``unnamed`` for nothing."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", sample_name).strip("-.")[:_LONGEST_SAMPLE] or "unnamed"
 
 
 def json_safe(value: Any) -> Any:

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from ase import Atoms
-from tiled.client import from_uri
 
-from beamline_ml.acquisition.containers import RUNS_SPEC, open_container
-from beamline_ml.errors import ServiceError, StructureRefused
+from beamline_ml.errors import StructureRefused
 from beamline_ml.phonons import PhononDos, check_structure, load_predictor
 from beamline_ml.results import publish_result
 from beamline_ml.service.phonon_content import CONTAINER, identity, markdown, phonon_content
 from beamline_ml.service.phonon_samples import SAMPLES, CatalogueSample, catalogued_samples, readable
-from beamline_ml.settings import Settings, load_settings
+from beamline_ml.service.sample_catalogue import SampleCatalogue
 
 _TOGETHER = 16
 
@@ -36,35 +33,10 @@ class Predictions:
         return markdown({sample.name: dos for sample, dos in self.made}, self.refused, len(self.unchanged))
 
 
-class PhononCatalogue:
+class PhononCatalogue(SampleCatalogue):
     """Runs, samples and phonon results of one tiled server."""
 
-    def __init__(self, settings: Settings) -> None:
-        key = settings.tiled.api_key
-        self._root = from_uri(settings.tiled.uri, api_key=key.get_secret_value() if key else None)
-        self._raw = open_container(self._root, settings.tiled.raw, RUNS_SPEC)
-        self.results = open_container(self._root, f"{settings.tiled.results}/{CONTAINER}")
-
-    @classmethod
-    def open(cls) -> PhononCatalogue:
-        """Connect with the settings of profile and environment.
-
-        Raises
-        ------
-        ServiceError
-            When tiled does not answer.
-        """
-        settings = load_settings()
-        try:
-            return cls(settings)
-        except httpx.HTTPError as error:
-            raise ServiceError(
-                f"tiled at {settings.tiled.uri} does not answer ({error!r}).", "Start it; beamline-ml doctor says more."
-            ) from error
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._root.context.close()
+    container = CONTAINER
 
     def samples(self, names: Sequence[str] | None = None) -> list[CatalogueSample]:
         """Samples with a structure; only those named, when names are given."""

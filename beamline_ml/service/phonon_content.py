@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from beamline_ml.phonons import PhononDos
 from beamline_ml.results.content import ResultArray, ResultContent, ResultTable
-from beamline_ml.results.identity import json_safe
+from beamline_ml.results.identity import json_safe, sample_in_key
 from beamline_ml.service.phonon_samples import CatalogueSample
 
 SPEC = "PhononDOS"
@@ -33,9 +33,6 @@ def phonon_content(sample: CatalogueSample, dos: PhononDos, flow_run_id: str | N
     """Everything that is published for one sample."""
     result_id = identity(sample, dos.model)
     formula = str(sample.entry.get("composition") or sample.entry.get("formula") or "")
-    safe_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in sample.name)[:40].strip(
-        "-."
-    )
     metadata = {
         "technique": "phonon-dos",
         "result_id": result_id,
@@ -49,9 +46,8 @@ def phonon_content(sample: CatalogueSample, dos: PhononDos, flow_run_id: str | N
         "warnings": list(dos.warnings),
         "headline": headline(dos),
     }
-    return ResultContent(
-        result_id, f"{safe_name or 'unnamed'}_{result_id[:8]}", json_safe(metadata), _arrays(dos), _tables(dos), SPEC
-    )
+    key = f"{sample_in_key(sample.name)}_{result_id[:8]}"
+    return ResultContent(result_id, key, json_safe(metadata), _arrays(dos), _tables(dos), SPEC)
 
 
 def headline(dos: PhononDos) -> dict[str, Any]:

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-from tiled.client import from_uri
-
-from beamline_ml.acquisition.containers import RUNS_SPEC, open_container
-from beamline_ml.errors import GuidanceError, ServiceError, StructureRefused
+from beamline_ml.acquisition.containers import open_container
+from beamline_ml.errors import GuidanceError, StructureRefused
 from beamline_ml.guidance import RunSoFar
 from beamline_ml.phonons import PhononDos, check_structure, load_predictor
 from beamline_ml.results import Results, publish_result
@@ -20,7 +17,8 @@ from beamline_ml.service.phonon_samples import SAMPLES, CatalogueSample
 from beamline_ml.service.plan_conditions import conditions_of, goal_of, run_of
 from beamline_ml.service.plan_content import CONTAINER, markdown, plan_content
 from beamline_ml.service.plan_sample import SamplePlan, measure_first, sample_plan
-from beamline_ml.settings import Settings, load_settings
+from beamline_ml.service.sample_catalogue import SampleCatalogue
+from beamline_ml.settings import Settings
 
 _NO_STRUCTURE = "The catalogue has no crystal structure of this sample (cif or structure)."
 _NO_RUN = "No run of this sample has been fitted yet."
@@ -42,37 +40,15 @@ class Plans:
         return "\n\n".join([told, *(f"**Refused**: {name}: {reason}" for name, reason in self.refused.items())])
 
 
-class PlanCatalogue:
+class PlanCatalogue(SampleCatalogue):
     """Runs, samples, fits and plans of one tiled server."""
 
+    container = CONTAINER
+
     def __init__(self, settings: Settings) -> None:
-        key = settings.tiled.api_key
+        super().__init__(settings)
         self._settings = settings.guidance
-        self._root = from_uri(settings.tiled.uri, api_key=key.get_secret_value() if key else None)
-        self._raw = open_container(self._root, settings.tiled.raw, RUNS_SPEC)
         self._fits = Results(open_container(self._root, settings.tiled.results))
-        self.results = open_container(self._root, f"{settings.tiled.results}/{CONTAINER}")
-
-    @classmethod
-    def open(cls) -> PlanCatalogue:
-        """Connect with the settings of profile and environment.
-
-        Raises
-        ------
-        ServiceError
-            When tiled does not answer.
-        """
-        settings = load_settings()
-        try:
-            return cls(settings)
-        except httpx.HTTPError as error:
-            raise ServiceError(
-                f"tiled at {settings.tiled.uri} does not answer ({error!r}).", "Start it; beamline-ml doctor says more."
-            ) from error
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._root.context.close()
 
     def samples(self, names: Sequence[str] | None = None) -> list[CatalogueSample]:
         """Every sample that runs or ``samples/`` name, each once by name; only those named, when names are given.

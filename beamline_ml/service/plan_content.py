@@ -12,7 +12,7 @@ import numpy as np
 
 from beamline_ml.records import Float64Array
 from beamline_ml.results.content import ResultArray, ResultContent, ResultTable
-from beamline_ml.results.identity import json_safe
+from beamline_ml.results.identity import json_safe, sample_in_key
 from beamline_ml.results.plan_figure import PlanPicture, advice_text, draw
 from beamline_ml.service.plan_sample import GUIDANCE_VERSION, SamplePlan, error_curve
 
@@ -27,7 +27,6 @@ _COLDEST_K = 5.0
 def plan_content(planned: SamplePlan, flow_run_id: str | None) -> ResultContent:
     """Everything that is published for one sample."""
     identity = planned.identity
-    safe_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in planned.name)
     metadata = {
         "technique": "measurement-plan",
         "result_id": identity,
@@ -44,7 +43,7 @@ def plan_content(planned: SamplePlan, flow_run_id: str | None) -> ResultContent:
         "warnings": list(planned.plan.warnings),
         "headline": {line.quantity: line.value for line in planned.plan.lines},
     }
-    key = f"{safe_name[:40].strip('-.') or 'unnamed'}_{identity[:8]}"
+    key = f"{sample_in_key(planned.name)}_{identity[:8]}"
     return ResultContent(identity, key, json_safe(metadata), _arrays(planned), _tables(planned), SPEC)
 
 

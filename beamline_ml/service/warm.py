@@ -43,7 +43,7 @@ def rehearse() -> None:
     """Correlate and fit a few frames of nothing in particular, so that everything is compiled."""
     from beamline_ml.correlation import (
         QMap,
-        bad_pixels,
+        UnusablePixels,
         fit_power_law,
         fit_relaxation,
         g2_from_two_time,
@@ -53,5 +53,5 @@ def rehearse() -> None:
     frames = np.random.default_rng(0).poisson(2.0, (_FRAMES, _PIXELS, _PIXELS)).astype(np.uint16)
     center_px = (_PIXELS - 1) / 2
     qmap = QMap.from_geometry(Geometry(8.0, 10.0, 75e-6, center_px, center_px), (_PIXELS, _PIXELS), n_q=3)
-    correlated = two_time(frames, qmap.without(bad_pixels(frames)), "plain", 0.01)
+    correlated = two_time(frames, qmap.without(UnusablePixels.found_in(frames, qmap).all), "plain", 0.01)
     fit_power_law(fit_relaxation(g2_from_two_time(correlated), correlated))

@@ -7,8 +7,6 @@ outage of tiled lasts longer than any client waits. Afterwards every frame must 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import tempfile
 import threading
@@ -22,77 +20,46 @@ import pytest
 
 from beamline_ml.acquisition.burst import Burst, read_burst, start_burst
 from beamline_ml.acquisition.journal import waiting_journals
-from beamline_ml.frames.movie import write_movie
 from beamline_ml.service.catalogue import Catalogue
-from beamline_ml.service.reaper import marked
 from beamline_ml.service.stack import Stack
-from beamline_ml.simulation import MovieRecipe, simulate_movie
-from tests.benchmarks.bench_service import Row, bench_stack, median, row
+from tests.benchmarks.bench_service import bench_stack, median
+from tests.benchmarks.rows import Row, row
+from tests.faults.conftest import Beamline, make_movie
 from tests.service.processes import eventually
 
 N_FAULTS = 50
-N_FRAMES = 200
-PERIOD_S = 0.01
 LONG_OUTAGE_S = 75.0
 SHORT_OUTAGE_S = 8.0
 _RECOVERY_S = 600.0
 _ASK_EVERY_S = 5.0
 _KILLED = ("tiled", "prefect", "watcher", "worker", "page", "follower")
-_FROZEN = ("tiled hangs", "prefect hangs")
+_HANGING = {"tiled hangs": "tiled", "prefect hangs": "prefect"}
 
 
-class Faults:
-    """Ways to break a stack.
+def strike(beamline: Beamline, fault: str, outage_s: float) -> None:
+    """Kill a service, or have it answer nothing for ``outage_s`` seconds."""
 
-    Parameters
-    ----------
-    stack
-        The running stack.
-    """
+    def hang(service: str) -> None:
+        with beamline.frozen(service):
+            time.sleep(outage_s)
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-
-    def strike(self, fault: str, outage_s: float = SHORT_OUTAGE_S) -> None:
-        """Kill a service, or stop it for ``outage_s`` seconds."""
-        if fault in _FROZEN:
-            pid = self._pid(fault.split()[0])
-            os.kill(pid, signal.SIGSTOP)
-            threading.Timer(outage_s, os.kill, (pid, signal.SIGCONT)).start()
-        elif fault == "follower":
-            for pid in self._followers():
-                os.kill(pid, signal.SIGKILL)
-        else:
-            os.kill(self._pid(fault), signal.SIGKILL)
-
-    def wait_until_all_run(self) -> None:
-        """Until every service has a process again."""
-        lasting = [child for name, child in self._stack.children.items() if name != "deployments"]
-        assert eventually(lambda: all(child.pid is not None for child in lasting))
-
-    def _pid(self, service: str) -> int:
-        child = self._stack.children[service]
-        assert eventually(lambda: child.pid is not None)
-        return int(child.pid or 0)
-
-    def _followers(self) -> list[int]:
-        return [pid for pid in marked(self._stack._token) if "beamline_ml.live.resident" in _command(pid)]
+    if fault in _HANGING:
+        threading.Thread(target=hang, args=(_HANGING[fault],)).start()
+    elif fault == "follower":
+        beamline.kill_followers()
+    else:
+        beamline.kill(fault)
 
 
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-def burst_with_fault(stack: Stack, movie: Path, fault: str, after_s: float, outage_s: float) -> Burst:
-    """Take a burst, and strike ``after_s`` seconds after its start document was written down."""
-    before = _runs_on_disk(stack)
-    process = start_burst(stack.settings, movie=movie)
-    assert eventually(lambda: _runs_on_disk(stack) > before or process.poll() is not None, 60.0)
+def burst_with_fault(beamline: Beamline, movie: Path, fault: str, after_s: float, outage_s: float) -> Burst:
+    """Take a burst with every service there, and strike ``after_s`` seconds after its start was written down."""
+    for service in _KILLED[:-1]:
+        beamline.pid(service)  # waits for it
+    before = _runs_on_disk(beamline.stack)
+    process = start_burst(beamline.stack.settings, movie=movie)
+    assert eventually(lambda: bool(_runs_on_disk(beamline.stack) - before) or process.poll() is not None, 60.0)
     time.sleep(after_s)
-    Faults(stack).strike(fault, outage_s)
+    strike(beamline, fault, outage_s)
     return read_burst(process)
 
 
@@ -103,19 +70,10 @@ def _runs_on_disk(stack: Stack) -> set[str]:
 def drawn_faults(n: int = N_FAULTS, seed: int = 50) -> list[tuple[str, float, float]]:
     """(fault, s after the start of the scan, outage in s) of each burst; the middle one has the long outage."""
     rng = np.random.default_rng(seed)
-    names = (*_KILLED, *_FROZEN)
+    names = (*_KILLED, *_HANGING)
     drawn = [(str(rng.choice(names)), float(rng.uniform(0.0, 2.5)), SHORT_OUTAGE_S) for _ in range(n)]
     drawn[n // 2] = ("tiled hangs", 0.5, LONG_OUTAGE_S)
     return drawn
-
-
-def make_movie(path: Path) -> np.ndarray:
-    """Write a movie and return its counts."""
-    recipe = MovieRecipe(n_observed=N_FRAMES, n_future=1, detector_size=64, frame_period_s=PERIOD_S)
-    movie = simulate_movie(recipe, seed=1)
-    counts = movie.counts[:N_FRAMES]
-    write_movie(path, counts, movie.geometry, PERIOD_S, movie.exposure_s, movie.sample)
-    return counts
 
 
 def frames_lost(catalogue: Catalogue, uid: str, counts: np.ndarray) -> tuple[int, int]:
@@ -165,10 +123,10 @@ def rows() -> list[Row]:
 
 def _rows(stack: Stack, movie: Path) -> list[Row]:
     counts = make_movie(movie)
+    beamline = Beamline({}, stack, counts)
     bursts = []
     for number, (fault, after_s, outage_s) in enumerate(drawn_faults(), 1):
-        Faults(stack).wait_until_all_run()
-        bursts.append(burst_with_fault(stack, movie, fault, after_s, outage_s))
+        bursts.append(burst_with_fault(beamline, movie, fault, after_s, outage_s))
         ratio = bursts[-1].scan_time_s / bursts[-1].ideal_time_s
         print(f"{number:3d} {fault:14s} at {after_s:.2f} s: scan time ratio {ratio:.3f}", file=sys.stderr, flush=True)
     uids = [burst.run_uid for burst in bursts]

@@ -14,12 +14,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +30,9 @@ from beamline_ml.phonons.dataset import Material
 from beamline_ml.phonons.thermodynamics import heat_capacity
 from beamline_ml.phonons.windows import EDGES_INV_CM, MEV_PER_INV_CM
 from beamline_ml.service.phonon_data import load_materials
+from tests.benchmarks.rows import Row, row
 from tests.guidance import campaign
 from tests.guidance.campaign import Sample
-
-Row = dict[str, Any]
 
 EDGES_MEV = EDGES_INV_CM * MEV_PER_INV_CM
 N_CRYSTALS = 20
@@ -81,9 +77,9 @@ def _from_dos(materials: Sequence[Material], densities: Sequence[PhononDos], cry
     held = (np.abs(np.log(ratios)) <= np.log(FACTOR)).all(axis=1)
     limit = "limit (at least)"
     return [
-        row("heating_bound_within_factor", int(held.sum()), "of 20", limit, 16),
-        row("heat_capacity_300k_within_3_percent", int((np.abs(capacity) <= 0.03).sum()), "of 20", limit, 16),
-        row("upper_edge_within_15_percent", int((np.abs(edge) <= 0.15).sum()), "of 20", limit, 16),
+        named("heating_bound_within_factor", int(held.sum()), "of 20", 16, limit),
+        named("heat_capacity_300k_within_3_percent", int((np.abs(capacity) <= 0.03).sum()), "of 20", 16, limit),
+        named("upper_edge_within_15_percent", int((np.abs(edge) <= 0.15).sum()), "of 20", 16, limit),
     ]
 
 
@@ -117,8 +113,8 @@ def _from_all(materials: Sequence[Material], densities: Sequence[PhononDos], cry
     }
     coverage["upper_edge_coverage_90"] = float(((bands[:, 1] <= edges) & (edges <= bands[:, 2])).mean())
     return [
-        *(row(f"{name}_share_within_factor", float(share), "1") for name, share in zip(names, held, strict=True)),
-        *(row(name, value, "1", "nominal", 0.9) for name, value in coverage.items()),
+        *(named(f"{name}_share_within_factor", float(share), "1") for name, share in zip(names, held, strict=True)),
+        *(named(name, value, "1", 0.9, "nominal") for name, value in coverage.items()),
     ]
 
 
@@ -153,25 +149,16 @@ def _advice() -> list[Row]:
     equal = next(n for n in np.geomspace(LENGTHS[0], LENGTHS[-1], 200) if known([n] * len(SAMPLES)) >= of_advice - 1e-9)
     taken, longest = float(np.mean(ended)), float(LENGTHS[-1])
     return [
-        row("advice_information_loss", 1.0 - of_advice / of_oracle, "1", "limit (at most)", 0.10),
-        row("advice_beam_time_saved", 1.0 - taken / longest, "1", "limit (at least)", 0.25),
-        row("advice_beam_time_saved_against_equal_schedule", 1.0 - taken / equal, "1"),
-        row("advice_beam_time_over_oracle", taken / float(np.mean(ideal)), "1"),
+        named("advice_information_loss", 1.0 - of_advice / of_oracle, "1", 0.10, "limit (at most)"),
+        named("advice_beam_time_saved", 1.0 - taken / longest, "1", 0.25, "limit (at least)"),
+        named("advice_beam_time_saved_against_equal_schedule", 1.0 - taken / equal, "1"),
+        named("advice_beam_time_over_oracle", taken / float(np.mean(ideal)), "1"),
     ]
 
 
-def row(name: str, value: float, unit: str, reference: str | None = None, limit: float | None = None) -> Row:
+def named(name: str, value: float, unit: str, limit: float | None = None, reference: str = "limit") -> Row:
     """One benchmark row; names that others ask for stay as they are, the rest begin with the room's."""
-    return {
-        "name": name if name.startswith(REQUIRED) else f"guidance_{name}",
-        "value": float(f"{value:.6g}"),
-        "unit": unit,
-        "reference": reference if limit is not None else None,
-        "reference_value": limit,
-        "ratio": None if limit is None else float(f"{value / limit:.4g}"),
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    return row(name if name.startswith(REQUIRED) else f"guidance_{name}", value, unit, limit, reference)
 
 
 REQUIRED = ("heating_bound_within_factor", "advice_information_loss", "advice_beam_time_saved", "ranking_gain")

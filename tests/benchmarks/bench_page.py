@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,11 @@ from beamline_ml.acquisition.burst import read_burst, start_burst
 from beamline_ml.live.feed import RunFeed
 from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.service.stack import Stack
-from tests.benchmarks.bench_service import PATIENCE_S, Row, bench_stack, make_movie, median, row
+from tests.benchmarks.bench_service import PATIENCE_S, bench_stack, make_movie, median
+from tests.benchmarks.rows import Row, row
+from tests.live.chromium import CHROMIUM, running_chromium
 from tests.service.processes import eventually
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 N_LOADS = 5
 N_FRAMES = 1200
 """Long enough for the page to find the run while it goes on."""
@@ -66,17 +64,6 @@ class Announcements:
     def announced_at(self, n_frames: float) -> float | None:
         """When at least ``n_frames`` frames had been announced."""
         return next((at for n, at in self._noted if n >= n_frames), None)
-
-
-@contextmanager
-def browser() -> Iterator[Any]:
-    """The system's Chromium without a window."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield opened
-        opened.close()
 
 
 def load_s(chromium: Any, uri: str) -> float:
@@ -134,7 +121,7 @@ def rows() -> list[Row]:
     with (
         tempfile.TemporaryDirectory() as folder,
         bench_stack(Path(folder)) as (stack, _),
-        browser() as chromium,
+        running_chromium() as chromium,
     ):
         movie = make_movie(Path(folder) / "movie.h5", N_FRAMES)
         lags = update_lags_s(chromium, stack, movie, 0.01)

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +32,7 @@ from beamline_ml.phonons.predictor import SHIPPED_WEIGHTS, Predictor
 from beamline_ml.phonons.thermodynamics import displacement_kernel, heat_capacity_kernel, window_mean
 from beamline_ml.phonons.windows import EDGES_INV_CM, MEV_PER_INV_CM
 from beamline_ml.service.phonon_data import load_materials
-
-Row = dict[str, Any]
+from tests.benchmarks.rows import Row, row
 
 EDGES_MEV = EDGES_INV_CM * MEV_PER_INV_CM
 PUBLISHED = {
@@ -197,17 +193,8 @@ def _cost(predictor: Predictor, crystals: Sequence[Atoms]) -> list[Row]:
     ]
 
 
-def _row(name: str, value: float, unit: str, reference: str | None = None, limit: float | None = None) -> Row:
-    return {
-        "name": f"phonons_{name}",
-        "value": float(f"{value:.6g}"),
-        "unit": unit,
-        "reference": reference if limit is not None else None,
-        "reference_value": limit,
-        "ratio": None if limit is None else float(f"{value / limit:.4g}"),
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+def _row(name: str, value: float, unit: str, reference: str = "limit", limit: float | None = None) -> Row:
+    return row(f"phonons_{name}", value, unit, limit, reference)
 
 
 if __name__ == "__main__":

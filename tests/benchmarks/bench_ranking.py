@@ -26,7 +26,7 @@ from beamline_ml.phonons.elements import descriptors
 from beamline_ml.phonons.training import MemberTraining, Recipe, TrainingSet, finish_head, predict
 from beamline_ml.service.phonon_data import load_materials
 from tests.benchmarks.__main__ import keep, show
-from tests.benchmarks.bench_guidance import Row, row
+from tests.benchmarks.rows import Row, row
 
 START_SHARE, ROUNDS, PER_ROUND = 0.25, 5, 60
 SEEDS = (0, 1, 2)
@@ -120,7 +120,7 @@ def _materials() -> list[Material]:
 
 
 def _gain_row(name: str, gains: Sequence[float]) -> Row:
-    return row(name, float(np.mean(gains)), f"of MSE, {len(gains)} seeds", "limit (at least)", 0.05)
+    return row(name, float(np.mean(gains)), f"of MSE, {len(gains)} seeds", 0.05, "limit (at least)")
 
 
 def main() -> None:

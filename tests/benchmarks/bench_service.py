@@ -7,7 +7,6 @@ the clocks of those who did them (RunEngine, tiled, Prefect), which share one ma
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,7 @@ from beamline_ml.service.trigger import submit_fit
 from beamline_ml.service.up import embedded_stack
 from beamline_ml.settings import load_settings
 from beamline_ml.simulation import MovieRecipe, simulate_movie
-
-Row = dict[str, Any]
+from tests.benchmarks.rows import Row, row
 
 N_BURSTS = 3
 N_FRAMES = 400
@@ -189,20 +187,6 @@ def _task_rows(timelines: list[Timeline]) -> list[Row]:
 def median(values: Any) -> float:
     """Median of any iterable."""
     return float(statistics.median(list(values)))
-
-
-def row(name: str, value: float, unit: str, reference_value: float | None = None) -> Row:
-    """One line of the table."""
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "reference": "limit" if reference_value is not None else None,
-        "reference_value": reference_value,
-        "ratio": round(value / reference_value, 4) if reference_value else None,
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
 
 
 @contextmanager

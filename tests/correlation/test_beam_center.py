@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from beamline_ml.correlation import register_beam_center
+from beamline_ml.simulation import MovieRecipe, simulate_movie
 
 SHAPE = (200, 240)
 
@@ -49,6 +50,15 @@ def test_a_right_guess_is_confirmed() -> None:
         found = register_beam_center(scattering(99.5, 119.5, 0.5, seed), np.ones(SHAPE, bool), 99.5, 119.5)
         assert found is not None
         assert found.distance_px(99.5, 119.5) < max(0.3, 3 * found.err_px)
+
+
+def test_the_centre_of_simulated_speckle_is_found() -> None:
+    movie = simulate_movie(MovieRecipe(n_observed=60, n_future=1), seed=1)
+    mean = movie.counts[:60].mean(axis=0)
+    row, column = movie.geometry.beam_center_row_px, movie.geometry.beam_center_column_px
+    found = register_beam_center(mean, np.ones(mean.shape, bool), row + 2, column - 2)
+    assert found is not None
+    assert found.distance_px(row, column) < 0.1
 
 
 def test_nothing_is_said_where_the_centre_cannot_be_told() -> None:

@@ -93,6 +93,10 @@ class Beamline:
         """Process ids of the process that follows runs."""
         return [pid for pid in marked(self.stack._token) if b"beamline_ml.live.resident" in _command(pid)]
 
+    def kill_followers(self) -> None:
+        for pid in self.followers():
+            os.kill(pid, signal.SIGKILL)
+
     @contextmanager
     def frozen(self, service: str) -> Iterator[None]:
         """A service that accepts connections and never answers."""
@@ -101,7 +105,8 @@ class Beamline:
         try:
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # killed meanwhile
+                os.kill(pid, signal.SIGCONT)
 
 
 def _command(pid: int) -> bytes:
@@ -111,14 +116,19 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-@pytest.fixture(scope="session")
-def movie(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+def make_movie(path: Path) -> np.ndarray:
+    """Write a small movie and return its counts."""
     recipe = MovieRecipe(n_observed=N_FRAMES, n_future=1, detector_size=64, frame_period_s=PERIOD_S)
     simulated = simulate_movie(recipe, seed=1)
-    path = tmp_path_factory.mktemp("movie") / "movie.h5"
     counts = simulated.counts[:N_FRAMES]
     write_movie(path, counts, simulated.geometry, PERIOD_S, simulated.exposure_s, simulated.sample)
-    return path, counts
+    return counts
+
+
+@pytest.fixture(scope="session")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    path = tmp_path_factory.mktemp("movie") / "movie.h5"
+    return path, make_movie(path)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -26,11 +24,7 @@ def test_the_live_record_ends_equal_to_the_final_result(beamline: Beamline, fitt
 
 
 def test_the_follower_is_killed_during_the_scan(beamline: Beamline, when: When) -> None:
-    def kill() -> None:
-        for pid in beamline.followers():
-            os.kill(pid, signal.SIGKILL)
-
-    when(1.0, kill)
+    when(1.0, beamline.kill_followers)
     uid, beyond_s = beamline.scan(N_FRAMES)
     assert beyond_s < NOT_WAITING_S
     beamline.wait_for_result(uid)

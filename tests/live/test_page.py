@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,18 +19,9 @@ from beamline_ml.live.forecaster import FitProcess
 from beamline_ml.live.page.server import PageServer
 from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.settings import Settings
+from tests.live.chromium import CHROMIUM, running_chromium
 from tests.live.conftest import N_FRAMES, GrowingRun
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PATIENCE_MS = 20_000
 DRAWN = (
     "said => Bokeh.documents.some(d => [...d._all_models.values()].some(m => (m.text || '').toString().includes(said)))"
@@ -42,12 +32,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
