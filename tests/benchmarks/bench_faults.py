@@ -28,10 +28,13 @@ from tests.faults.conftest import Beamline, make_movie
 from tests.service.processes import eventually
 
 N_FAULTS = 50
+N_FRAMES = 400
+"""To begin and to end takes a burst a tenth of a second, whatever its length."""
 LONG_OUTAGE_S = 75.0
 SHORT_OUTAGE_S = 8.0
 _RECOVERY_S = 600.0
 _ASK_EVERY_S = 5.0
+_LIVE_ENDS_S = 60.0
 _KILLED = ("tiled", "prefect", "watcher", "worker", "page", "follower")
 _HANGING = {"tiled hangs": "tiled", "prefect hangs": "prefect"}
 
@@ -71,7 +74,7 @@ def drawn_faults(n: int = N_FAULTS, seed: int = 50) -> list[tuple[str, float, fl
     """(fault, s after the start of the scan, outage in s) of each burst; the middle one has the long outage."""
     rng = np.random.default_rng(seed)
     names = (*_KILLED, *_HANGING)
-    drawn = [(str(rng.choice(names)), float(rng.uniform(0.0, 2.5)), SHORT_OUTAGE_S) for _ in range(n)]
+    drawn = [(str(rng.choice(names)), float(rng.uniform(0.0, 4.5)), SHORT_OUTAGE_S) for _ in range(n)]
     drawn[n // 2] = ("tiled hangs", 0.5, LONG_OUTAGE_S)
     return drawn
 
@@ -103,7 +106,8 @@ def is_settled(stack: Stack, uids: list[str]) -> bool:
 
 
 def live_differences(catalogue: Catalogue, uids: list[str]) -> tuple[int, int]:
-    """How many of the runs were followed, and how many of these records differ from the final result."""
+    """How many of the runs were followed to their end, and how many of these records differ from the final result."""
+    eventually(lambda: all(node.metadata["status"] != "live" for node in catalogue.live.values()), _LIVE_ENDS_S)
     records = {node.metadata["scan_uid"]: node for node in catalogue.live.values()}
     followed = [uid for uid in uids if uid in records and records[uid].metadata["status"] == "superseded"]
     differ = 0
@@ -122,7 +126,7 @@ def rows() -> list[Row]:
 
 
 def _rows(stack: Stack, movie: Path) -> list[Row]:
-    counts = make_movie(movie)
+    counts = make_movie(movie, N_FRAMES)
     beamline = Beamline({}, stack, counts)
     bursts = []
     for number, (fault, after_s, outage_s) in enumerate(drawn_faults(), 1):

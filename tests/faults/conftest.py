@@ -116,11 +116,11 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-def make_movie(path: Path) -> np.ndarray:
+def make_movie(path: Path, n_frames: int = N_FRAMES) -> np.ndarray:
     """Write a small movie and return its counts."""
-    recipe = MovieRecipe(n_observed=N_FRAMES, n_future=1, detector_size=64, frame_period_s=PERIOD_S)
+    recipe = MovieRecipe(n_observed=n_frames, n_future=1, detector_size=64, frame_period_s=PERIOD_S)
     simulated = simulate_movie(recipe, seed=1)
-    counts = simulated.counts[:N_FRAMES]
+    counts = simulated.counts[:n_frames]
     write_movie(path, counts, simulated.geometry, PERIOD_S, simulated.exposure_s, simulated.sample)
     return counts
 
