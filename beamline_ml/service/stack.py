@@ -30,6 +30,7 @@ from beamline_ml.settings import Settings, shipped_root
 
 TILED_PORT = 8000
 PREFECT_PORT = 4200
+TILED_SERVER = "beamline_ml.service.tiled_server"
 START_TIMEOUT_S = 180.0
 _GRACE_S = 2.0
 _POLL_S = 0.1
@@ -181,7 +182,7 @@ class Stack:
         self._tell("tiled", "starting")
         config = configuration.write_tiled_config(self.state, self._settings)
         port = str(port_of(self._reservations[0]))
-        child = self._child("tiled", "tiled", "serve", "config", str(config), "--host", LOOPBACK, "--port", port)
+        child = self._child("tiled", TILED_SERVER, "serve", "config", str(config), "--host", LOOPBACK, "--port", port)
         await child.start()
         await self._until(child, _answers(f"{self.tiled_uri}/healthz"))
         await asyncio.to_thread(self._create_containers)
