@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 ROOM ?= all
+# Tests that run side by side; 0 runs them in one process.
+JOBS ?= 2
 
 .PHONY: demo test test-fast bench lint format clean
 .DEFAULT_GOAL := demo
@@ -24,7 +26,7 @@ demo: $(VENV)/.run-ready ## run the whole chain on a simulated beamline
 	$(BIN)/beamline-ml demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev-ready ## everything that needs no GPU and no outside service
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
 
 test-fast: $(VENV)/.dev-ready ## without the tests that bring up services or train for long
 	$(BIN)/python -m pytest -m 'not slow' $(TEST_ARGS)

@@ -29,6 +29,31 @@ XPCS = {
 }
 
 
+_SHARED = ("stack", "prefect_server")
+"""Fixtures that are worth starting once only; tests that use one of them run in the same process."""
+
+_LONGEST = ("stack", "tests/system/", "tests/brokers/", "prefect_server", "tests/live/", "tests/epics/")
+"""Groups that begin first where tests run side by side, so that no long one is left over for the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name the groups of tests that run side by side with ``-n 2 --dist loadgroup``, the longest first."""
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _begins(groups[item]))
+
+
+def _group(item: pytest.Item) -> str:
+    """A costly fixture or else the test's file: what a test shares with others."""
+    shared = [name for name in _SHARED if name in getattr(item, "fixturenames", ())]
+    return shared[0] if shared else item.nodeid.partition("::")[0]
+
+
+def _begins(group: str) -> int:
+    return next((place for place, prefix in enumerate(_LONGEST) if group.startswith(prefix)), len(_LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_is_heard() -> None:
     """A shell's background jobs ignore Ctrl-C, and so would all processes that the tests start."""
@@ -52,6 +77,9 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real tiled server on a loopback socket; ``frames_dir`` may be read through it."""
     from tiled.server import SimpleTiledServer
 
+    from beamline_ml.service.tiled_server import inspect_once
+
+    inspect_once()
     folder = tmp_path_factory.mktemp("tiled")
     frames = folder / "frames"
     frames.mkdir()

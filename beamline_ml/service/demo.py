@@ -27,7 +27,7 @@ from beamline_ml.service.up import embedded_stack
 from beamline_ml.settings import Settings, load_settings
 
 RESULT_TIMEOUT_S = 300.0
-_POLL_S = 0.25
+_POLL_S = 0.5
 
 Tell = Callable[[str, str, str], None]
 """Called with hop, state ('started', 'done', 'failed') and a remark."""

@@ -34,11 +34,16 @@ def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def inspect_once() -> None:
+    """Have FastAPI inspect each dependency once in this process."""
+    fastapi_dependencies.get_dependant = remembering(fastapi_dependencies.get_dependant)
+
+
 def main() -> None:
     """Run tiled's command line."""
     from tiled.commandline.main import main as tiled_main
 
-    fastapi_dependencies.get_dependant = remembering(fastapi_dependencies.get_dependant)
+    inspect_once()
     tiled_main()
 
 

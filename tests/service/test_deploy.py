@@ -53,11 +53,11 @@ def test_each_deployment_names_a_flow_that_exists(entry: dict[str, Any]) -> None
     assert entry["work_pool"]["name"] == Settings.model_fields["prefect"].default.work_pool
 
 
-def test_prefect_deploy_gives_the_same_deployments(stack: Any) -> None:
+def test_prefect_deploy_gives_the_same_deployment(stack: Any) -> None:
     environment = service_environment(stack.state, stack.settings, stack.prefect_api_url, token="")
     with closing(PrefectApi(stack.settings.prefect)) as api:
         before = api.deployment_id("xpcs-fit/beamline")
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", "xpcs-fit/beamline"]
         done = subprocess.run(
             [*command, "--prefect-file", "deploy/prefect.yaml"],
             cwd=ROOT,
