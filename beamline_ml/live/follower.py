@@ -189,6 +189,7 @@ class Follower:
             record.publish_rows(rows, anew=anew)
             self._known_bad = self._correlator.rebuilt
             self._note_lag()
+            record.publish_mirror_image(rows)
         self._rows = rows
 
     def _binned(self) -> TwoTime:

@@ -45,7 +45,7 @@ class LiveRecord:
         self._time_binning = time_binning
         self._node = self._opened()
         self._children: dict[str, Any] = {}
-        self._published = self._profiled = self._n_forecasts = 0
+        self._published = self._mirrored = self._whole_from = self._profiled = self._n_forecasts = 0
 
     @property
     def key(self) -> str:
@@ -79,7 +79,9 @@ class LiveRecord:
             return node
 
     def publish_rows(self, rows: TwoTime, *, anew: bool) -> None:
-        """Add the rows of C2 that are new: the most urgent part, in two requests.
+        """Add the rows of C2 that are new, with all columns before them, in one request: the most urgent part.
+
+        Their mirror image waits for :meth:`publish_mirror_image`.
 
         Parameters
         ----------
@@ -97,12 +99,20 @@ class LiveRecord:
             every = f", averaged over {self._time_binning} frames" if self._time_binning > 1 else ""
             dims = ("q", "t1", "t2")
             self.put_array(ResultArray("c2", rows.c2, dims, "1", f"two-time correlation so far{every}"))
+            first = 0
         else:
-            # Rows with all columns before them first; the mirror image second.
             self._patch("c2", rows.c2[:, first:, :], (0, first, 0))
-            if first:
-                self._patch("c2", rows.c2[:, :first, first:], (0, 0, first))
+        self._mirrored = min(self._mirrored, first)
+        self._whole_from = first
         self._published = n
+
+    def publish_mirror_image(self, rows: TwoTime) -> None:
+        """Add the columns that belong to rows published since the last mirror image, so that C2 is symmetric again."""
+        n = min(rows.c2.shape[1], self._published)
+        if self._mirrored < n:
+            # Rows from the last addition on have all their columns already.
+            self._patch("c2", rows.c2[:, : self._whole_from, self._mirrored : n], (0, 0, self._mirrored))
+        self._mirrored = n
 
     def publish_profile(self, rows: TwoTime) -> None:
         """Add age and mean intensity of the new rows."""

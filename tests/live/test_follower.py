@@ -218,8 +218,13 @@ def test_a_run_without_a_stop_document_is_closed_after_a_while(
     assert record(settings, run.uid)["c2"].shape == (3, 100, 100)
 
 
+@pytest.mark.parametrize("what", ["publish_rows", "publish_mirror_image"])
 def test_while_tiled_takes_nothing_frames_are_correlated_and_published_later(
-    settings: Settings, begin_run: Callable[..., GrowingRun], process: FitProcess, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    begin_run: Callable[..., GrowingRun],
+    process: FitProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ) -> None:
     import httpx
 
@@ -227,15 +232,15 @@ def test_while_tiled_takes_nothing_frames_are_correlated_and_published_later(
 
     run = begin_run()
     run.write(40)
-    publish = LiveRecord.publish_rows
+    publish = getattr(LiveRecord, what)
     away = threading.Event()
 
-    def sometimes(self: LiveRecord, rows: Any, *, anew: bool) -> None:
+    def sometimes(self: LiveRecord, rows: Any, **how: Any) -> None:
         if away.is_set():
             raise httpx.ConnectError("tiled is away")
-        publish(self, rows, anew=anew)
+        publish(self, rows, **how)
 
-    monkeypatch.setattr(LiveRecord, "publish_rows", sometimes)
+    monkeypatch.setattr(LiveRecord, what, sometimes)
     with following(settings, run.uid, process) as (follower, _):
         assert eventually(lambda: follower.n_frames == 40)
         away.set()
