@@ -36,6 +36,7 @@ _LONGEST = ("stack", "tests/system/", "tests/brokers/", "prefect_server", "tests
 """Groups that begin first where tests run side by side, so that no long one is left over for the end."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name the groups of tests that run side by side with ``-n 2 --dist loadgroup``, the longest first."""
     groups = {item: _group(item) for item in items}
