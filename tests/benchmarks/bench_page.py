@@ -15,8 +15,10 @@ import numpy as np
 
 from beamline_ml.acquisition.burst import read_burst, start_burst
 from beamline_ml.live.feed import RunFeed
+from beamline_ml.live.page.poller import Poller, Wanted
 from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.service.stack import Stack
+from beamline_ml.settings import Settings
 from tests.benchmarks.bench_service import PATIENCE_S, bench_stack, make_movie, median
 from tests.benchmarks.rows import Row, row
 from tests.live.chromium import CHROMIUM, running_chromium
@@ -66,6 +68,33 @@ class Announcements:
         return next((at for n, at in self._noted if n >= n_frames), None)
 
 
+class Requests:
+    """What a page server asks of tiled while a run goes on, counted beside the one that is measured."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._poller = Poller(settings)
+        self._known = 0
+        self.n_updates = self.until_first_c2 = 0
+        self._poller.tell(self._note)
+        self._poller.start()
+
+    def _note(self) -> None:
+        snapshot = self._poller.snapshot(Wanted())
+        n_rows = 0 if snapshot is None or snapshot.line.status != "live" else len(snapshot.c2)
+        if n_rows > self._known:
+            self.n_updates += 1
+            self.until_first_c2 = self.until_first_c2 or self._poller.n_requests
+        self._known = n_rows
+
+    @property
+    def per_update(self) -> float:
+        """Requests over updates of C2 after the first: tables, lists of runs and all."""
+        return (self._poller.n_requests - self.until_first_c2) / max(1, self.n_updates - 1)
+
+    def close(self) -> None:
+        self._poller.close()
+
+
 def load_s(chromium: Any, uri: str) -> float:
     """From asking for the page to a drawn C2."""
     page = chromium.new_page()
@@ -78,12 +107,17 @@ def load_s(chromium: Any, uri: str) -> float:
     return took_s
 
 
-def update_lags_s(chromium: Any, stack: Stack, movie: Path, frame_period_s: float) -> list[float]:
-    """For each growth of C2 on the open page: time since its frames were announced in tiled."""
+def follow_updates(chromium: Any, stack: Stack, movie: Path, frame_period_s: float) -> tuple[list[float], float, float]:
+    """For each growth of C2 on the open page: time since its frames were announced in tiled; and requests of tiled.
+
+    Returns
+    -------
+    lags_s, requests_per_update, requests_until_first_c2
+    """
     page = chromium.new_page()
     page.goto(stack.page_uri)
     process = start_burst(stack.settings, movie=movie)
-    with closing(Catalogue(stack.settings)) as catalogue:
+    with closing(Catalogue(stack.settings)) as catalogue, closing(Requests(stack.settings)) as requests:
         (uid,) = _new_run(catalogue)
         announcements = Announcements(catalogue, uid)
         lags, shown_s = [], 0.0
@@ -96,9 +130,10 @@ def update_lags_s(chromium: Any, stack: Stack, movie: Path, frame_period_s: floa
                 lags.append(time.monotonic() - at)
             shown_s = now_s
             time.sleep(_LOOK_S)
+        per_update, first = requests.per_update, float(requests.until_first_c2)
     read_burst(process)
     page.close()
-    return lags
+    return lags, per_update, first
 
 
 def _new_run(catalogue: Catalogue) -> list[str]:
@@ -124,13 +159,15 @@ def rows() -> list[Row]:
         running_chromium() as chromium,
     ):
         movie = make_movie(Path(folder) / "movie.h5", N_FRAMES)
-        lags = update_lags_s(chromium, stack, movie, 0.01)
+        lags, per_update, first = follow_updates(chromium, stack, movie, 0.01)
         loads = [load_s(chromium, stack.page_uri) for _ in range(N_LOADS)]
     return [
         row("page_load_s", median(loads), "s", LOAD_LIMIT_S),
         row("page_update_s", median(lags), "s", UPDATE_LIMIT_S),
         row("page_update_p95_s", float(np.percentile(lags, 95)), "s", UPDATE_LIMIT_S),
         row("page_updates_seen", len(lags), "updates"),
+        row("page_requests_until_first_c2", first, "requests"),
+        row("page_requests_per_update", per_update, "requests"),
     ]
 
 
