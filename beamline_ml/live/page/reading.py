@@ -27,18 +27,15 @@ def read_rows(
 ) -> Snapshot:
     """A run that goes on with C2 as it is now, and everything else as it was in ``before``."""
     known = before if before is not None and before.line.key == line.key else Snapshot(line)
-    health, advice = metadata.get("health") or {}, metadata.get("advice")
     if "c2" not in children:
-        return replace(known, line=line, health=health, advice=advice)
+        return replace(known, line=line)
     n_q = int(children["c2"].shape[0])
     q = known.q_inv_angstrom if known.is_placed else _momentum_transfers(children, n_q)
     ring = n_q // 2 if ring is None else min(ring, n_q - 1)
-    c2 = matrix.updated(children, line.key, ring, health.get("correlated_again") or 0)
+    c2 = matrix.updated(children, line.key, ring, (metadata.get("health") or {}).get("correlated_again") or 0)
     row_s = int(metadata["time_binning"]) * float(metadata["frame_period_s"])
     first_s = 0.5 * (row_s - float(metadata["frame_period_s"]))
-    placed = replace(
-        known, line=line, q_inv_angstrom=q, ring=ring, health=health, advice=advice, row_s=row_s, first_s=first_s
-    )
+    placed = replace(known, line=line, q_inv_angstrom=q, ring=ring, row_s=row_s, first_s=first_s)
     return with_rows(placed, c2)
 
 
@@ -66,7 +63,8 @@ def read_tables(
     before: Snapshot | None,
     executor: Executor,
 ) -> Snapshot:
-    """The same run with its tables and newest forecast; what can be read at the same time is."""
+    """The same run with its tables, its newest forecast, and what its metadata says of them."""
+    snapshot = replace(snapshot, health=metadata.get("health") or {}, advice=metadata.get("advice"))
     reading = {name: executor.submit(_columns, children[name]) for name in _TABLES if name in children}
     tables: dict[str, Columns] = {name: future.result() for name, future in reading.items()}
     if not snapshot.is_placed:
