@@ -271,6 +271,27 @@ def plan(
 
 
 @app.command()
+def measure(
+    frames: Annotated[int, typer.Option(help="Frames of the first burst.")],
+    period_s: Annotated[float, typer.Option(help="Time between two of its frames in s.")],
+    beam_time_s: Annotated[float, typer.Option(help="Beam time that all bursts together may take in s.")],
+    dose_rate_mgy_per_s: Annotated[float | None, typer.Option(help="Dose that the sample absorbs, MGy/s.")] = None,
+    dose_mgy: Annotated[float | None, typer.Option(help="Dose that all bursts together may give, MGy.")] = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Queue bursts on the sample in the beam, each planned from the last, until its dynamics are known well enough."""
+    _use_state_dir(state_dir)
+    from beamline_ml.service.plan_commands import measure_and_tell
+    from beamline_ml.service.plan_loop import Allowance
+
+    allowance = Allowance(beam_time_s, dose_rate_mgy_per_s, dose_mgy)
+    told = measure_and_tell((frames, period_s), allowance, None if as_json else console)
+    if as_json:
+        _print_json(told)
+
+
+@app.command()
 def doctor(state_dir: StateDir = None, as_json: Json = False) -> None:
     """Check ports, disk, versions, services, data roots and GPU, and say what to do about each."""
     _use_state_dir(state_dir)

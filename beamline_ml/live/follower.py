@@ -18,6 +18,7 @@ from beamline_ml.correlation import fit_relaxation, g2_from_two_time
 from beamline_ml.documents import beamline_places, describe_run
 from beamline_ml.errors import RunAborted, StreamMissing
 from beamline_ml.frames import FrameReader, open_frames
+from beamline_ml.live.advising import advice_so_far
 from beamline_ml.live.checkpoint import Checkpoint
 from beamline_ml.live.correlator import LiveCorrelator
 from beamline_ml.live.feed import Announced, RunFeed
@@ -34,6 +35,7 @@ from beamline_ml.service.analysis import (
     sample_of_bad_pixels,
 )
 from beamline_ml.service.catalogue import Catalogue
+from beamline_ml.service.plan_conditions import goal_of
 from beamline_ml.settings import Settings
 
 FEWEST_FRAMES = 16
@@ -63,6 +65,7 @@ class Follower:
     def __init__(self, settings: Settings, catalogue: Catalogue, uid: str, process: FitProcess) -> None:
         self.uid = uid
         self._settings = settings
+        self._goal = goal_of(settings.guidance)
         self._catalogue = catalogue
         self._checkpoint = Checkpoint(settings.state_dir / "live", uid)
         self._forecaster = Forecaster(process, settings.live.fit_budget_s)
@@ -222,7 +225,7 @@ class Follower:
             if self._ageing.update(rows):
                 record.put_table(self._ageing.table())
             self._forecast(rows, fits, record)
-            record.tell(health=self.health(announced))
+            record.tell(health=self.health(announced), advice=advice_so_far(rows, g2, fits, self._goal, self.scores()))
 
     def _forecast(self, rows: TwoTime, fits: RelaxationFits, record: LiveRecord) -> None:
         if self._settings.analysis.model == "none":

@@ -1,17 +1,28 @@
-"""What the command line does for ``beamline-ml plan``."""
+"""What the command line does for ``beamline-ml plan`` and ``beamline-ml measure``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from beamline_ml.errors import GuidanceError
+from beamline_ml.guidance import BurstAgent
+from beamline_ml.results import Results
+from beamline_ml.results.identity import json_safe
+from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.service.plan_catalogue import PlanCatalogue
+from beamline_ml.service.plan_conditions import goal_of
 from beamline_ml.service.plan_content import answer
+from beamline_ml.service.plan_loop import Allowance, Measured, MeasurementLoop
+from beamline_ml.settings import load_settings
+
+JOURNAL = "submissions.jsonl"
+"""In the state directory: every submission of the loop with its reason, and what came of it."""
 
 
 def plan_samples(names: Sequence[str] | None, publish: bool) -> list[dict[str, Any]]:
@@ -37,6 +48,37 @@ def plan_samples(names: Sequence[str] | None, publish: bool) -> list[dict[str, A
     answers = [answer(planned) for planned in (*plans.made, *plans.unchanged)]
     answers += [{"sample": name, "refused": reason} for name, reason in plans.refused.items()]
     return sorted(answers, key=lambda told: str(told["sample"]))
+
+
+def measure_and_tell(first: tuple[int, float], allowance: Allowance, console: Console | None) -> dict[str, Any]:
+    """Run the closed loop from a first burst (frames, period in s); returns what was taken, and why it ended.
+
+    Raises
+    ------
+    GuidanceError
+        The profile does not opt in or does not allow a proposal, or a run has no fit to learn from.
+    ServiceError
+        tiled or the queue server do not answer, a burst failed, or nothing happened for too long.
+    """
+    settings = load_settings()
+    taken = []
+    with closing(Catalogue(settings)) as catalogue:
+        agent, results = BurstAgent(goal_of(settings.guidance), first), Results(catalogue.results)
+        loop = MeasurementLoop(settings.guidance, results, agent, allowance, settings.state_dir / JOURNAL)
+        for measured in loop:
+            taken.append(asdict(measured))
+            if console is not None:
+                console.print(_turn(measured), markup=False)
+    if console is not None:
+        console.print(f"no further burst: {loop.ended}", markup=False)
+    told: dict[str, Any] = json_safe({"measured": taken, "ended": loop.ended})
+    return told
+
+
+def _turn(measured: Measured) -> str:
+    error = f", relaxation time to {100 * measured.relative_error:.2g} %" if measured.relative_error > 0 else ""
+    burst = f"{measured.n_frames} frames every {measured.frame_period_s:g} s"
+    return f"{measured.run_uid[:8]}  {burst}{error}; {measured.because}"
 
 
 def print_plans(console: Console, answers: Sequence[Mapping[str, Any]]) -> None:

@@ -40,9 +40,11 @@ def test_loop_ends_at_the_goal() -> None:
 def test_proposals_stay_within_what_is_allowed() -> None:
     agent = BurstAgent(Goal(relative_error=0.001, longest_s=12.0), (100_000, PERIOD_S))
     assert agent.ask()[1] == [(240, PERIOD_S)]
-    agent.ingest((240, PERIOD_S), measure(Sample(20.0, 0.3), (240, PERIOD_S), 0))
+    agent.tell((240, PERIOD_S), measure(Sample(20.0, 0.3), (240, PERIOD_S), 0))
     # Nothing longer may be taken, and the same again would tell the same.
-    assert agent.suggest() == ([], [])
+    assert agent.ask() == ([], [])
+    assert agent.suggest() == []
+    assert agent.should_stop()[0]
 
 
 def test_it_gives_up_after_so_many_bursts() -> None:
@@ -71,3 +73,36 @@ def test_measurement_plan_is_one_that_the_beamline_has() -> None:
 def test_exposure_longer_than_the_period_is_refused() -> None:
     with pytest.raises(GuidanceError, match="exposed share"):
         BurstAgent(GOAL, (100, PERIOD_S), exposed_share=1.5)
+
+
+def test_bluesky_adaptive_runs_the_loop() -> None:
+    """Its plan, its protocols, a RunEngine, and bursts of a simulated sample."""
+    reason = "no bluesky-adaptive 1.0 here: pip install 'bluesky-adaptive>=1,<2', then run again"
+    protocols = pytest.importorskip("bluesky_adaptive.protocols", reason=reason)
+    from bluesky import RunEngine
+    from bluesky import plan_stubs as bps
+    from bluesky_adaptive.plans import optimize
+
+    agent = BurstAgent(GOAL, (100, PERIOD_S))
+    assert isinstance(agent, protocols.Optimizer)
+    assert isinstance(agent, protocols.SupportsStoppingCriteria)
+    taken: list[RunSoFar] = []
+
+    def acquire(suggestions, actuators, sensors=None, md=None):
+        yield from bps.null()
+        (point,) = suggestions
+        taken.append(measure(Sample(20.0, 0.3), (point["n_frames"], point["frame_period_s"]), len(taken)))
+        return len(taken) - 1
+
+    def evaluate(uid, suggestions):
+        return [{"_id": point["_id"], **agent.outcome(taken[uid])} for point in suggestions]
+
+    documents: list[str] = []
+    problem = protocols.OptimizationProblem(agent, [], [], evaluate, acquire)
+    RunEngine({})(optimize(problem, iterations=None), lambda name, _: documents.append(name))
+    assert agent.should_stop()[0]
+    assert 2 <= len(taken) <= 8
+    assert documents.count("event") == len(taken) - 1, "the last step ends the plan before it is read"
+    ((_, burst, outcome),) = agent.get_best_points()
+    assert outcome["relative_error_now"] <= GOAL.relative_error
+    assert burst["n_frames"] == max(run.n_frames for run in taken)

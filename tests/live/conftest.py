@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,7 +15,10 @@ from bluesky_tiled_plugins import TiledWriter
 from event_model import compose_run
 
 from beamline_ml.correlation import QMap
+from beamline_ml.live.follower import Follower
+from beamline_ml.live.forecaster import FitProcess
 from beamline_ml.records import Geometry
+from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.settings import Settings, load_settings
 from tests.conftest import DATASET, XPCS, send_descriptor
 from tests.correlation.speckle import counts
@@ -113,3 +117,24 @@ def begin_run(
     yield begin
     for run in begun:
         run.close()
+
+
+@pytest.fixture
+def followed(settings: Settings, begin_run: Callable[..., GrowingRun]) -> Iterator[tuple[GrowingRun, Follower]]:
+    """A run with its first 100 frames published."""
+    run = begin_run()
+    run.write(100)
+    with (
+        closing(FitProcess()) as process,
+        closing(Catalogue(settings)) as catalogue,
+        closing(Follower(settings, catalogue, run.uid, process)) as follower,
+    ):
+        assert follower.begin()
+        advance(follower, 100)
+        yield run, follower
+        follower.tell("superseded")
+
+
+def advance(follower: Follower, n_frames: int) -> None:
+    follower.take(n_frames)
+    follower.publish_all()

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from beamline_ml.live.follower import Follower
-from beamline_ml.live.forecaster import FitProcess
 from beamline_ml.live.page.server import PageServer
 from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.settings import Settings
 from tests.live.chromium import CHROMIUM, running_chromium
-from tests.live.conftest import N_FRAMES, GrowingRun
+from tests.live.conftest import N_FRAMES, GrowingRun, advance
 
 PATIENCE_MS = 20_000
 DRAWN = (
@@ -59,35 +57,21 @@ def page_uri(settings: Settings) -> Iterator[str]:
     thread.join(10)
 
 
-@pytest.fixture
-def followed(settings: Settings, begin_run: Callable[..., GrowingRun]) -> Iterator[tuple[GrowingRun, Follower]]:
-    """A run with its first 100 frames published."""
-    run = begin_run()
-    run.write(100)
-    with (
-        closing(FitProcess()) as process,
-        closing(Catalogue(settings)) as catalogue,
-        closing(Follower(settings, catalogue, run.uid, process)) as follower,
-    ):
-        assert follower.begin()
-        advance(follower, 100)
-        yield run, follower
-        follower.tell("superseded")
-
-
-def advance(follower: Follower, n_frames: int) -> None:
-    follower.take(n_frames)
-    follower.publish_all()
-
-
 def shot(page: Any, name: str) -> None:
     """Keep a picture where somebody asked for them."""
     if folder := os.environ.get("BEAMLINE_ML_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
+def advised(settings: Settings, run: GrowingRun) -> str:
+    """Why the run is worth going on with or not, as its record says."""
+    with closing(Catalogue(settings)) as catalogue:
+        (node,) = (node for node in catalogue.live.values() if node.metadata["scan_uid"] == run.uid)
+        return str(node.metadata["advice"]["reason"])
+
+
 def test_the_page_shows_the_run_and_grows_with_it(
-    browser: Any, page_uri: str, followed: tuple[GrowingRun, Follower]
+    browser: Any, page_uri: str, settings: Settings, followed: tuple[GrowingRun, Follower]
 ) -> None:
     run, follower = followed
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
@@ -100,6 +84,7 @@ def test_the_page_shows_the_run_and_grows_with_it(
     page.get_by_text(run.uid[:8]).first.wait_for(timeout=PATIENCE_MS)
     page.get_by_text("LIVE", exact=True).first.wait_for(timeout=PATIENCE_MS)
     page.get_by_text("100 frames announced, 100 correlated").wait_for(timeout=PATIENCE_MS)
+    page.get_by_text(advised(settings, run)).first.wait_for(timeout=PATIENCE_MS)
     assert page.locator("canvas").count() >= 4
     shot(page, "live-100")
     run.write(N_FRAMES)
@@ -174,25 +159,3 @@ def test_an_empty_beamline_says_so(settings: Settings) -> None:
     page = Page(Poller(settings), {"tiled": "http://127.0.0.1:9", "Prefect": "http://127.0.0.1:9"})
     page.refresh()
     assert "No run yet" in page.said
-
-
-def test_only_new_rows_are_fetched() -> None:
-    from beamline_ml.live.page.snapshot import RingMatrix
-
-    class Array:
-        def __init__(self, values: np.ndarray) -> None:
-            self.values, self.read = values, 0
-            self.shape = values.shape
-
-        def __getitem__(self, what: Any) -> np.ndarray:
-            part = self.values[what]
-            self.read += part.size
-            return part
-
-    whole = np.random.default_rng(0).random((2, 50, 50)).astype(np.float32)
-    whole = whole + whole.transpose(0, 2, 1)
-    matrix = RingMatrix()
-    first, second = Array(whole[:, :40, :40]), Array(whole)
-    np.testing.assert_array_equal(matrix.updated({"c2": first}, "run", 1, 0), whole[1, :40, :40])
-    np.testing.assert_array_equal(matrix.updated({"c2": second}, "run", 1, 0), whole[1])
-    assert second.read == 11 * 50
