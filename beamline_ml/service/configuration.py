@@ -24,6 +24,11 @@ FILE_EXTENSIONS = {"nxxpcs": "application/x-nxxpcs"}
 _OURS_TO_SET = ("PREFECT_", "TILED_", "BEAMLINE_ML_TILED__", "BEAMLINE_ML_PREFECT__")
 
 
+def catalog_uri(state: StateDir) -> str:
+    """Database of tiled's catalogue."""
+    return f"sqlite:///{state.tiled / 'catalog.db'}"
+
+
 def write_tiled_config(state: StateDir, settings: Settings) -> Path:
     """Write ``tiled.yml`` for one server with SQLite, DuckDB and local files, and return its path.
 
@@ -33,8 +38,7 @@ def write_tiled_config(state: StateDir, settings: Settings) -> Path:
     config = {
         "authentication": {"allow_anonymous_access": False},
         "catalog": {
-            "uri": f"sqlite:///{state.tiled / 'catalog.db'}",
-            "init_if_not_exists": True,
+            "uri": catalog_uri(state),
             "writable_storage": [_file_uri(state.tiled / "data"), f"duckdb:///{state.tiled / 'tabular.duckdb'}"],
             "readable_storage": [_file_uri(root.absolute()) for root in readable],
         },

@@ -1,4 +1,4 @@
-"""Tiled's own command line, with a server that answers sooner: ``python -m beamline_ml.service.tiled_server``.
+"""Tiled with a server that answers sooner: ``python -m beamline_ml.service.tiled_server CATALOG serve ...``.
 
 Tiled overrides one dependency of its FastAPI application, and with any override in place FastAPI inspects the
 signatures of all dependencies anew in each request: half of the processor time of a small one. What is inspected does
@@ -8,6 +8,7 @@ not change while the server runs, so it is done once.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -39,13 +40,21 @@ def inspect_once() -> None:
     fastapi_dependencies.get_dependant = remembering(fastapi_dependencies.get_dependant)
 
 
-def main() -> None:
-    """Run tiled's command line."""
-    from tiled.commandline.main import main as tiled_main
+def make_catalog(uri: str) -> None:
+    """Make the catalogue's tables where there are none, in this process: tiled would start another one for it."""
+    from tiled.commandline.main import cli_app
 
+    cli_app(["catalog", "init", "--if-not-exists", uri], standalone_mode=False)
+
+
+def main(catalog_uri: str, arguments: list[str]) -> None:
+    """Run tiled's command line with these arguments, the catalogue being there."""
+    from tiled.commandline.main import cli_app
+
+    make_catalog(catalog_uri)
     inspect_once()
-    tiled_main()
+    cli_app(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], sys.argv[2:])

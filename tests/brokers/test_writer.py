@@ -48,7 +48,7 @@ def test_two_interleaved_runs_arrive_whole(settings, container, make_run, serial
 def test_killed_in_the_middle_it_goes_on_and_writes_all_once(
     settings: Any, container: Any, make_run: Any, writer_process: WriterProcess
 ) -> None:
-    uid, counts, documents = make_run(200)
+    uid, counts, documents = make_run(100)
     middle = len(documents) // 2
     writer_process.start()
     send(settings, documents[:middle])
