@@ -364,11 +364,44 @@ def phonons_train(
 
 
 @phonons.command("predict")
-def phonons_predict(files: Annotated[list[Path], typer.Argument(help="CIF files.")], as_json: Json = False) -> None:
+def phonons_predict(
+    files: Annotated[list[Path], typer.Argument(help="CIF files.")],
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="Ask SevenNet-0 as well: up to a minute a crystal.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Predict the density of states of CIF files; one that cannot be trusted is refused by name."""
     from beamline_ml.service.phonon_commands import predict
 
-    _tell(predict(files), as_json)
+    _tell(predict(files, second_opinion=teacher), as_json)
+
+
+@phonons.command("label")
+def phonons_label(
+    data: Annotated[Path, typer.Argument(help="Data file, or its folder.")],
+    out: Annotated[Path, typer.Argument(help="Where the labels go.")],
+    training: Annotated[bool, typer.Option("--training", help="Training materials, not the held-out ones.")] = False,
+    count: Annotated[int | None, typer.Option(help="Only so many, drawn at random.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Have the teacher label materials; a labelling that was cut off goes on where it stopped."""
+    from beamline_ml.service.phonon_commands import label
+
+    _tell(label(data, out, _say, training, count), as_json)
+
+
+@phonons.command("stack")
+def phonons_stack(
+    data: Annotated[Path, typer.Argument(help="Data file, or its folder.")],
+    labels: Annotated[Path, typer.Argument(help="File of labels of held-out materials.")],
+    out: Annotated[Path, typer.Argument(help="File of the stacking to write.")],
+    as_json: Json = False,
+) -> None:
+    """Weigh network and teacher against each other on the held-out materials."""
+    from beamline_ml.service.phonon_commands import stack
+
+    _tell(stack(data, labels, out), as_json)
 
 
 def _tell(content: Any, as_json: bool) -> None:

@@ -103,6 +103,14 @@ class StructureRefused(BeamlineMLError):
     """A crystal structure cannot be read or trusted."""
 
 
+class OpinionRefused(BeamlineMLError):
+    """The teacher gives no second opinion on a crystal."""
+
+
+class TeacherMissing(BeamlineMLError):
+    """The optional extra with the teacher is not installed."""
+
+
 class DataError(BeamlineMLError):
     """Training data or weights are missing, damaged, or not what they should be."""
 

@@ -22,9 +22,9 @@ def look_up(catalogue: Any, names: list[str] | None) -> Any:
 
 
 @task(cache_policy=NO_CACHE)
-def predict(catalogue: Any, samples: Any) -> Any:
+def predict(catalogue: Any, samples: Any, second_opinion: bool) -> Any:
     """Densities of states of what is new or changed; refusals by name."""
-    return catalogue.predict(samples)
+    return catalogue.predict(samples, second_opinion)
 
 
 @task(cache_policy=NO_CACHE)
@@ -34,19 +34,21 @@ def publish(catalogue: Any, predictions: Any) -> list[str]:
 
 
 @flow(name="phonon-dos", validate_parameters=True)
-def phonon_dos(samples: list[str] | None = None) -> dict[str, Any]:
+def phonon_dos(samples: list[str] | None = None, second_opinion: bool = False) -> dict[str, Any]:
     """Predict and publish; return the keys of new results, how many were there already, and refusals by name.
 
     Parameters
     ----------
     samples
         Names of the samples to predict; None takes all that the catalogue knows.
+    second_opinion
+        Ask the teacher as well (extra ``teacher``): up to a minute a sample. Where it has none, the result says why.
     """
     from beamline_ml.service.phonon_catalogue import PhononCatalogue
 
     with closing(PhononCatalogue.open()) as catalogue:
         found = look_up(catalogue, samples)
-        predictions: Any = predict(catalogue, found)
+        predictions: Any = predict(catalogue, found, second_opinion)
         keys = publish(catalogue, predictions)
     for reason in predictions.refused.values():
         get_run_logger().warning("%s", reason)

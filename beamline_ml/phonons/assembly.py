@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beamline_ml.phonons.conformal import Calibration, RelativeBand, TemperatureBand, WindowBand
+from beamline_ml.phonons.conformal import Calibration
 from beamline_ml.phonons.dataset import Material
 from beamline_ml.phonons.elements import MAX_ATOMIC_NUMBER
 from beamline_ml.phonons.ensemble import Ensemble, EnsembleOutput, MemberWeights, pack, unpack
@@ -19,14 +19,8 @@ from beamline_ml.phonons.graph import bond_ratios, build_graph, side_by_side
 from beamline_ml.phonons.likeness import TrainingSpace
 from beamline_ml.phonons.metrics import point_metrics
 from beamline_ml.phonons.network import NetworkShape
-from beamline_ml.phonons.thermodynamics import displacement_kernel, heat_capacity_kernel, window_mean
-from beamline_ml.phonons.windows import EDGES_INV_CM, MEV_PER_INV_CM
 from beamline_ml.records import Float64Array, IntArray
 
-CALIBRATION_TEMPERATURES_K: Float64Array = np.array(
-    [5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 800.0]
-)
-_EDGES_MEV = EDGES_INV_CM * MEV_PER_INV_CM
 _BATCH = 32
 
 
@@ -90,27 +84,7 @@ def evaluate(ensemble: Ensemble, materials: Sequence[Material]) -> EnsembleOutpu
 def calibrate(output: EnsembleOutput, materials: Sequence[Material]) -> Calibration:
     """Bands from the residuals on materials that no member has trained on."""
     members = output.shares.double().numpy()
-    predicted, spread = members.mean(axis=0), members.std(axis=0, ddof=1)
-    true = np.stack([material.shares for material in materials])
-    capacity = [heat_capacity_kernel(_EDGES_MEV, t) for t in CALIBRATION_TEMPERATURES_K]
-    displacement = [displacement_kernel(_EDGES_MEV, t) for t in CALIBRATION_TEMPERATURES_K]
-    return Calibration(
-        windows=WindowBand.fit(predicted, spread, true),
-        mean_energy=_relative(members, true, window_mean(lambda energy: energy, _EDGES_MEV)),
-        heat_capacity=_over_temperature(members, true, capacity),
-        displacement=_over_temperature(members, true, displacement),
-    )
-
-
-def _relative(members: Float64Array, true: Float64Array, kernel: Float64Array) -> RelativeBand:
-    """Band of the mean of a kernel over the modes; members (n_members, n, n_w), true (n, n_w)."""
-    each = members @ kernel
-    return RelativeBand.fit(each.mean(axis=0), each.T, true @ kernel)
-
-
-def _over_temperature(members: Float64Array, true: Float64Array, kernels: Sequence[Float64Array]) -> TemperatureBand:
-    quantiles = np.array([_relative(members, true, kernel).quantile for kernel in kernels])
-    return TemperatureBand(CALIBRATION_TEMPERATURES_K, quantiles)
+    return Calibration.fit(members.mean(axis=0), members, np.stack([material.shares for material in materials]))
 
 
 def _bond_range(materials: Sequence[Material]) -> Float64Array:

@@ -8,19 +8,25 @@ quantile below and one above per group of predicted share, for residuals there a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beamline_ml.phonons.thermodynamics import displacement_kernel, heat_capacity_kernel, window_mean
+from beamline_ml.phonons.windows import EDGES_INV_CM, MEV_PER_INV_CM
 from beamline_ml.records import Float64Array
 
 COVERAGE = 0.9
+CALIBRATION_TEMPERATURES_K: Float64Array = np.array(
+    [5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 800.0]
+)
 SHARE_GROUPS: Float64Array = np.array([0.0, 3e-4, 3e-3, 1e-2, 3e-2, 1.01])
 """Windows are calibrated in groups of predicted share."""
 _SHARE_FLOOR = 2e-4
 _RELATIVE_FLOOR = 0.01
+_EDGES_MEV = EDGES_INV_CM * MEV_PER_INV_CM
 
 
 def conformal_quantile(scores: Float64Array, coverage: float = COVERAGE) -> float:
@@ -102,6 +108,32 @@ class Calibration:
     mean_energy: RelativeBand
     heat_capacity: TemperatureBand
     displacement: TemperatureBand
+
+    @staticmethod
+    def fit(predicted: Float64Array, members: Float64Array, true: Float64Array) -> Calibration:
+        """Calibrate on materials that nothing was trained on.
+
+        Parameters
+        ----------
+        predicted, true
+            (n, n_w) shares of the modes per window.
+        members
+            (n_members, n, n_w) the opinions whose disagreement scales the bands.
+        """
+
+        def relative(kernel: Float64Array) -> RelativeBand:
+            return RelativeBand.fit(predicted @ kernel, (members @ kernel).T, true @ kernel)
+
+        def over_temperature(kernel: Callable[[Float64Array, float], Float64Array]) -> TemperatureBand:
+            quantiles = [relative(kernel(_EDGES_MEV, float(t))).quantile for t in CALIBRATION_TEMPERATURES_K]
+            return TemperatureBand(CALIBRATION_TEMPERATURES_K, np.array(quantiles))
+
+        return Calibration(
+            windows=WindowBand.fit(predicted, members.std(axis=0, ddof=1), true),
+            mean_energy=relative(window_mean(lambda energy: energy, _EDGES_MEV)),
+            heat_capacity=over_temperature(heat_capacity_kernel),
+            displacement=over_temperature(displacement_kernel),
+        )
 
     def to_arrays(self) -> dict[str, Float64Array]:
         """The calibration as plain arrays."""

@@ -46,7 +46,7 @@ class PhononDos:
     """(n_atoms, n_w) modes each site takes part in; rows sum to 3. The training data hold totals only, so the
     division among sites is the network's inference."""
     member_shares: Float64Array
-    """(n_members, n_w) share of the modes as each member of the ensemble has it."""
+    """(n_members, n_w) share of the modes as each member of the ensemble, and the second opinion, has it."""
     member_points: Float64Array
     """(n_members, 51) ``dos_51`` as each member has it."""
     nearest: NearestMaterial
@@ -57,6 +57,8 @@ class PhononDos:
     """Version of the weights."""
     imaginary_share: str = "not assessed"
     """Whether unstable modes exist is not predicted: on held-out materials the network could not tell."""
+    second_opinion: str = "not asked"
+    """Where a second opinion in these numbers comes from, or why there is none (``phonons.stacking``)."""
 
     @property
     def shares(self) -> Float64Array:

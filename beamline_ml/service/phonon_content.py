@@ -43,6 +43,7 @@ def phonon_content(sample: CatalogueSample, dos: PhononDos, flow_run_id: str | N
         "flow_run_id": flow_run_id,
         "nearest": {"name": dos.nearest.name, "formula": dos.nearest.formula, "distance": dos.nearest.distance},
         "imaginary_share": dos.imaginary_share,
+        "second_opinion": dos.second_opinion,
         "warnings": list(dos.warnings),
         "headline": headline(dos),
     }

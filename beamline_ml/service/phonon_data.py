@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from scipy.signal import savgol_filter
 
 from beamline_ml.errors import DataError
 from beamline_ml.phonons.dataset import Material, materials_from_arrays
+from beamline_ml.phonons.opinion import published_points
 from beamline_ml.phonons.structures import structure_from_text
 from beamline_ml.phonons.windows import POINTS_INV_CM
-from beamline_ml.records import Float64Array
 
 DATA_FILE = "phonon_dfpt_dev1332.npz"
 _FIELDS = (
@@ -59,21 +58,6 @@ def load_arrays(path: Path) -> dict[str, Any]:
     if missing:
         raise DataError(f"{file} lacks {', '.join(missing)}.", "Fetch it again with `beamline-ml phonons fetch`.")
     return arrays
-
-
-def published_points(frequencies_inv_cm: Float64Array, dos: Float64Array) -> Float64Array:
-    """The published 51-point target of a raw density of states: smoothed, clipped, sampled, maximum 1.
-
-    The published recipe (Chen et al., Adv. Sci. 8, 2004214 (2021)): Savitzky-Golay filter with 101 points and cubic
-    polynomials on the raw grid of 1 cm^-1; shorter densities are padded with zeros.
-    """
-    step = frequencies_inv_cm[1] - frequencies_inv_cm[0]
-    padding = max(0, 101 - len(dos))
-    grid = np.concatenate([frequencies_inv_cm, frequencies_inv_cm[-1] + step * np.arange(1, padding + 1)])
-    smooth = np.clip(savgol_filter(np.pad(dos, (0, padding)), 101, 3), 0.0, None)
-    points = np.interp(POINTS_INV_CM, grid, smooth, left=0.0, right=0.0)
-    scaled: Float64Array = points / points.max()
-    return scaled
 
 
 def arrays_from_originals(originals: Iterable[tuple[int, int, bytes]]) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def _gather(found: dict[str, CatalogueSample], entry: Any, run_uid: str | None) 
 def _from_description(described: Any, name: str) -> Atoms:
     if not isinstance(described, Mapping):
         raise StructureRefused(f"The structure of {name} is no description.", "Give symbols, cell and positions.")
+    _check_occupancies(described, name)
     kinds = described.get("numbers") if described.get("numbers") is not None else described.get("symbols")
     place = "positions" if described.get("positions") is not None else "scaled_positions"
     try:
@@ -104,6 +105,21 @@ def _from_description(described: Any, name: str) -> Atoms:
             f"The structure of {name} cannot be read ({type(error).__name__}: {error}).",
             "Give numbers or symbols, cell (3 x 3, angstrom), and positions or scaled_positions of every atom.",
         ) from error
+
+
+def _check_occupancies(described: Mapping[str, Any], name: str) -> None:
+    """A description may say how full its sites are; anything but full (or what cannot be read) is refused."""
+    for key in [key for key in described if str(key).lower().startswith("occupanc")]:
+        shares = described[key]
+        try:
+            full = np.allclose(np.asarray(shares, dtype=np.float64), 1.0, atol=1e-3)
+        except (TypeError, ValueError):
+            full = False
+        if not full:
+            raise StructureRefused(
+                f"The structure of {name} has partially occupied sites ({key}: {str(shares)[:60]}).",
+                "Give an ordered approximant; a phonon density of an average atom is none.",
+            )
 
 
 def readable(samples: Iterable[CatalogueSample]) -> tuple[list[tuple[CatalogueSample, Atoms]], dict[str, str]]:

@@ -19,7 +19,7 @@ ROOMS = {
     "service": ("bench_service", "bench_page", "bench_faults", "bench_setup"),
     "correlation": ("bench_correlation",),
     "dynamics": ("bench_dynamics",),
-    "phonons": ("bench_phonons",),
+    "phonons": ("bench_phonons", "bench_phonon_flow", "bench_phonon_training", "bench_phonon_teacher"),
     "guidance": ("bench_guidance", "bench_ranking"),
 }
 OUTPUT = Path("benchmarks.json")

@@ -12,8 +12,9 @@ import pytest
 
 from beamline_ml.errors import DataError
 from beamline_ml.phonons.dataset import raw_heat_capacity
+from beamline_ml.phonons.opinion import published_points
 from beamline_ml.service import phonon_fetch
-from beamline_ml.service.phonon_data import load_arrays, load_materials, published_points
+from beamline_ml.service.phonon_data import load_arrays, load_materials
 
 from .conftest import Mirror, originals
 
