@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress, speckle_counts
 from beamline_ml.dynamics.flow import move, move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
@@ -35,6 +36,8 @@ SPREAD = (1.5, 1.5, 1.5, 1.0)
 SMALLEST_LOG_D_SPREAD = 0.1
 N_GROUPS = 4
 TRUST = 1.0
+LOST_AFTER_BOXES = 1e3
+"""A particle that went so far was thrown there by a force too stiff for the step."""
 
 
 @dataclass
@@ -48,7 +51,17 @@ class Progress:
     """Predicted f^2 (n_q, n_times, n_times) of an ensemble that had seen only so many blocks, by that number."""
     blind_log_s: dict[int, Float64Array] = field(default_factory=dict)
     """The same for log S (n_q, n_times)."""
+    blind_spread: dict[int, Float64Array] = field(default_factory=dict)
+    """Standard deviation of those f^2 for parameters as uncertain as they were then, (n_q, n_times, n_times)."""
+    carried: dict[int, CarryOver] = field(default_factory=dict)
+    """What these very speckles add to the blind predictions, by the same number."""
     skipped: list[str] = field(default_factory=list)
+
+    def carry_over(self, ages: CorrelationObservations, n_seen: int) -> CarryOver:
+        """Speckle deviations that the first ``n_seen`` blocks foretell; computed once."""
+        if n_seen not in self.carried:
+            self.carried[n_seen] = carried_on(ages, n_seen, self.blind[n_seen], n_seen)
+        return self.carried[n_seen]
 
 
 def simulate(
@@ -61,7 +74,7 @@ def simulate(
         x = move(particles, coefficients, scene.cutoff_um, float(np.exp(parameters[-1])))
     except FitRefused:
         return None
-    if not np.isfinite(x).all():
+    if not np.isfinite(x).all() or np.abs(x - particles.start_um).max() > LOST_AFTER_BOXES * scene.box_um:
         return None
     values = shell_values(x, scene.n_boxes, shells)
     return squared(values.f, shells.modes(scene.n_boxes)), values.log_s
@@ -249,6 +262,7 @@ def _ensemble_stage(
     if horizon > progress.n_times:
         progress.blind[progress.n_times] = f2.mean(axis=0)
         progress.blind_log_s[progress.n_times] = log_s.mean(axis=0)
+        progress.blind_spread[progress.n_times] = f2.std(axis=0, ddof=1) / spread
     differences = np.stack([target.differences(a, b) for a, b in zip(f2, log_s, strict=True)])
     varied = slice(None) if model.interacting else slice(-1, None)
     information = np.zeros((ensemble.shape[1], ensemble.shape[1]))

@@ -8,14 +8,15 @@ from typing import overload
 
 import numpy as np
 
+from beamline_ml.dynamics.band_scale import band_scale
 from beamline_ml.dynamics.baselines import Observed
-from beamline_ml.dynamics.carry_over import carried_on
 from beamline_ml.dynamics.compression import contrasts, log_s_of, speckle_counts
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter, simulate_all
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
+from beamline_ml.dynamics.pattern_stream import go_on
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
 from beamline_ml.dynamics.surrogates import Scene, make_scene
@@ -44,7 +45,7 @@ def fit(
 def fit(
     observations: PatternObservations,
     model: DynamicsModel | None = None,
-    state: None = None,
+    state: PatternFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
 ) -> PatternFit: ...
@@ -53,7 +54,7 @@ def fit(
 def fit(
     observations: CorrelationObservations | PatternObservations,
     model: DynamicsModel | None = None,
-    state: DynamicsFit | None = None,
+    state: DynamicsFit | PatternFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
 ) -> DynamicsFit | PatternFit:
@@ -64,7 +65,8 @@ def fit(
     observations
         Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``).
     state
-        An earlier fit of the same sample (fewer frames): where to start from.
+        An earlier fit of the same sample (fewer frames): where to start from. For patterns only the frames that are new
+        are looked at, at a cost that does not depend on how many came before.
     time_budget_s
         Wall-clock time that may be used; stages that would not fit are left out and named in ``warnings``.
 
@@ -77,12 +79,16 @@ def fit(
     budget = DEFAULT_BUDGET_S if time_budget_s is None else time_budget_s
     began = time.monotonic()
     if isinstance(observations, PatternObservations):
+        if isinstance(state, PatternFit):
+            return go_on(state, observations)
         return fit_patterns(observations, model, budget, seed)
     if len(observations.times_s) < 6:
         raise FitRefused(
             f"{len(observations.times_s)} time blocks are too few to fit dynamics.",
             "Record more frames, or use finer blocks.",
         )
+    if isinstance(state, PatternFit):
+        raise FitRefused("A fit of patterns cannot go on with correlations.", "Give an earlier fit of correlations.")
     scene = make_scene(observations, model)
     progress = fit_correlations(observations, model, scene, began + SHARE_FOR_LAST_LOOK * budget, seed, state)
     return _assembled(observations, model, scene, progress, seed)
@@ -95,6 +101,7 @@ def _assembled(
     f2, log_s = _last_look(ages, observations.stationary, model, scene, progress, seed)
     contrast, contrast_err = contrasts(ages)
     contest = _contest(ages, f2, log_s, progress, observations.stationary)
+    origins = [] if observations.stationary else _origins(progress, len(ages.times_s))
     belief = progress.belief
     # Where the misfit exceeds the noise, the errors grow with it.
     scale = np.append(np.full(model.n_coefficients, scene.velocity_scale_um_per_s), 1.0)
@@ -132,6 +139,7 @@ def _assembled(
         model_s=np.exp(log_s + offset),
         contest=contest.scores,
         contest_s=contest.s_scores,
+        band_scale=band_scale(ages, progress, origins),
         absolute=observations.absolute,
         begin_s=ages.begin_s,
     )
@@ -173,8 +181,7 @@ def _contest(
     n_times = len(ages.times_s)
     if not stationary and progress.n_times < n_times:
         progress.blind[progress.n_times], progress.blind_log_s[progress.n_times] = f2, log_s
-    origins = [n for n in progress.blind if n >= FIRST_ORIGIN * n_times] or list(progress.blind)
-    blind = {n: _blind(ages, progress, n) for n in origins}
+    blind = {n: _blind(ages, progress, n) for n in _origins(progress, n_times)}
     if stationary:
         # One lag-dependent law for the whole run: every part of it is predicted by the same curve.
         blind = {round(part * n_times): (f2, log_s) for part in (FIRST_ORIGIN, 0.7)}
@@ -182,11 +189,16 @@ def _contest(
     return run_contest(measured, log_s_of(ages), blind)
 
 
+def _origins(progress: Progress, n_times: int) -> list[int]:
+    """From where forecasts of this run are judged, in blocks seen."""
+    return [n for n in progress.blind if n >= FIRST_ORIGIN * n_times] or list(progress.blind)
+
+
 def _blind(ages: CorrelationObservations, progress: Progress, n_seen: int) -> tuple[Float64Array, Float64Array]:
     """The forecast that the fit would have given after ``n_seen`` blocks: F and log S up to the next horizon."""
     f2, log_s = progress.blind[n_seen], progress.blind_log_s[n_seen]
     shift = (log_s_of(ages)[:, :n_seen] - log_s[:, :n_seen]).mean(axis=1, keepdims=True)
-    more = carried_on(ages, n_seen, f2, n_seen)
+    more = progress.carry_over(ages, n_seen)
     contrast = contrasts(ages)[0][:, None, None]
     return f2 + more.c2 / contrast, log_s + shift
 

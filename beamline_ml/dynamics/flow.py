@@ -117,9 +117,19 @@ def move(
 
 
 def move_with_tangents(
-    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = "euler"
+    particles: Surrogates,
+    coefficients: Float64Array,
+    cutoff_um: float,
+    diffusion: float,
+    method: str = "euler",
+    start_tangent: Float64Array | None = None,
 ) -> tuple[Float64Array, Float64Array]:
     """Positions and their derivatives at the snapshots.
+
+    Parameters
+    ----------
+    start_tangent
+        (n, 2, n_coefficients + 1) derivative of the start itself; None: the start does not depend on the parameters.
 
     Returns
     -------
@@ -130,10 +140,11 @@ def move_with_tangents(
     grid = torch.from_numpy(particles.grid_s)
     times = _output_times(particles)
     start = torch.from_numpy(particles.start_um)
-    no_tangent = torch.zeros((*particles.start_um.shape, len(coefficients) + 1), dtype=torch.float64)
+    if start_tangent is None:
+        start_tangent = np.zeros((*particles.start_um.shape, len(coefficients) + 1))
     y, tangents = odeint(
         field.with_tangents,
-        (start, no_tangent),
+        (start, torch.from_numpy(start_tangent)),
         times,
         method=method,
         options={"grid_constructor": lambda *_: grid},

@@ -3,7 +3,8 @@
 The neural ODE's forecast is the mean over members drawn from the fit, each with new particles and noise. A run sees
 only so many speckles, and those that it saw will still be there for a while: what they added to the observed C2 is
 carried on into the future as far as speckles persist (``carry_over``). The band holds the members' spread and the
-speckle noise that cannot be foreseen; a classical winner's band holds its rolling-origin error instead of the spread.
+speckle noise that cannot be foreseen, both wider where blind forecasts of the run's own blocks missed by more than that
+(``band_scale``); a classical winner's band holds its rolling-origin error instead of the spread.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _neural_ode(result: DynamicsFit, times: Float64Array) -> _Ahead:
     spread = f2.std(axis=0, ddof=1) / np.sqrt(2.0)
     s_spread = log_s.std(axis=0, ddof=1) / np.sqrt(2.0)
     c2 = 1.0 + contrast * mean_f2 + more.c2
-    c2_sd = np.sqrt((contrast * spread) ** 2 + more.c2_sd**2)
+    c2_sd = result.band_scale * np.sqrt((contrast * spread) ** 2 + more.c2_sd**2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)
     return _Ahead(c2, c2_sd, mean_log_s, s_sd)

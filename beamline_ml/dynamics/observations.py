@@ -66,6 +66,26 @@ class CorrelationObservations:
         if not (np.isfinite(self.q_inv_um).all() and (self.q_inv_um > 0).all()):
             raise FitRefused("A ring has no positive momentum transfer.", "Give the q-map its q values.")
 
+        self._refuse_poison()
+
+    def _refuse_poison(self) -> None:
+        if not (np.isfinite(self.structure_factor).all() and (self.structure_factor > 0).all()):
+            raise FitRefused(
+                "The structure factor (mean intensity) of a block is not a positive number.",
+                "Leave out frames without counts and rings without light.",
+            )
+        if not (self.c2_err[self.measured] >= 0).all() or not self.measured.any():
+            raise FitRefused(
+                "C2 holds no measured pair of blocks, or an error of it is negative or not a number.",
+                "Mark what was not measured by NaN in C2 itself.",
+            )
+        density = self.number_density_per_um2
+        if density is not None and not (np.isfinite(density) and density > 0):
+            raise FitRefused(
+                f"A number density of {density} per um^2 means no particles.",
+                "Give the sample's density, or None where it is not known.",
+            )
+
     @property
     def measured(self) -> BoolArray:
         """(n_q, n_times, n_times) entries t1 < t2 with a finite C2."""

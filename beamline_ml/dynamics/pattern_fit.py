@@ -10,11 +10,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from beamline_ml.dynamics.flow import Surrogates, move, move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
 from beamline_ml.dynamics.spline import spline_basis
 from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, Belief, belief_from
@@ -50,6 +53,8 @@ class PatternFit:
     photons_per_intensity: float
     mode: str = "patterns; start known"
     warnings: tuple[str, ...] = ()
+    state: PatternState | None = None
+    """Where ``fit`` goes on when new frames come."""
 
     def kernel(self, r_um: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Radial force (um/s) and its standard deviation at r."""
@@ -60,7 +65,7 @@ class PatternFit:
     def positions(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Particles at the given times, (n_times, n, 2) um; another start asks about another sample of its kind."""
         start = self.start_um if start_um is None else start_um
-        return move(_particles(start, times_s), self.coefficients, self.cutoff_um, 0.0, method="rk4")
+        return move(open_particles(start, times_s), self.coefficients, self.cutoff_um, 0.0, method="rk4")
 
     def patterns(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Expected photons, (n_times, size, size), at any times from the first one on."""
@@ -68,7 +73,7 @@ class PatternFit:
         return self.photons_per_intensity * np.stack([self.scattering.intensity(at) for at in x])
 
 
-def _particles(start_um: Float64Array, times_s: Float64Array) -> Surrogates:
+def open_particles(start_um: Float64Array, times_s: Float64Array) -> Surrogates:
     """One open box without noise; times count from the first."""
     times = np.asarray(times_s, np.float64) - times_s[0]
     pieces = [np.zeros(1)]
@@ -94,43 +99,83 @@ def fit_patterns(
         When the motion does not stay finite.
     """
     deadline = time.monotonic() + time_budget_s
-    work = _Work(observations, model, seed)
+    work = PatternWork(observations, model, seed)
     work.check_start()
-    n_frames, horizon = len(observations.times_s), min(FIRST_FRAMES, len(observations.times_s))
-    while True:
-        last = horizon == n_frames
-        for _ in range(LAST_STEPS if last else STEPS_PER_STAGE):
+    n_frames = len(observations.times_s)
+    for horizon in horizons(n_frames):
+        for _ in range(LAST_STEPS if horizon == n_frames else STEPS_PER_STAGE):
             if time.monotonic() > deadline:
                 return work.result(horizon, (f"The time budget ended at frame {horizon} of {n_frames}.",))
             work.step(horizon)
-        if last:
-            return work.result(horizon, ())
-        grown = int(np.ceil(GROWTH * horizon))
-        horizon = grown if grown < NEARLY_ALL * n_frames else n_frames
+    return work.result(n_frames, ())
 
 
-class _Work:
+def horizons(n_frames: int) -> list[int]:
+    """How many frames each stage uses: ever more, in the end all."""
+    stages = [min(FIRST_FRAMES, n_frames)]
+    while stages[-1] < n_frames:
+        grown = int(np.ceil(GROWTH * stages[-1]))
+        stages.append(grown if grown < NEARLY_ALL * n_frames else n_frames)
+    return stages
+
+
+def photon_information(
+    scattering: PatternScattering,
+    counts: NDArray[Any],
+    x_um: Float64Array,
+    tangents: Float64Array,
+    pixels: IntArray,
+    scale: float,
+) -> tuple[Float64Array, Float64Array, float]:
+    """What frames say about parameters: information, pull and sum of squared residuals.
+
+    Parameters
+    ----------
+    counts, x_um, tangents
+        (n_frames, size, size) photons, (n_frames, n, 2) positions and their derivatives (n_frames, n, 2, m).
+
+    Returns
+    -------
+    information, pull, misfit
+        (m + 1, m + 1) and (m + 1,), the last place (log D) empty, and the Huber-weighted sum of squares.
+    """
+    m = tangents.shape[3]
+    information, pull, misfit = np.zeros((m + 1, m + 1)), np.zeros(m + 1), 0.0
+    for frame, at, tangent in zip(counts, x_um, tangents, strict=True):
+        value, slope = scattering.with_tangents(at, tangent, pixels)
+        expected = scale * value
+        noise = np.sqrt(expected + 0.1)
+        residual = (frame.ravel()[pixels] - expected) / noise
+        weight = np.minimum(1.0, HUBER / np.maximum(np.abs(residual), 1e-12))
+        rows = scale * slope / noise[:, None]
+        information[:-1, :-1] += rows.T @ (weight[:, None] * rows)
+        pull[:-1] += rows.T @ (weight * residual)
+        misfit += float((weight * residual**2).sum())
+    return information, pull, misfit
+
+
+class PatternWork:
     """What a pattern fit carries from step to step."""
 
     def __init__(self, observations: PatternObservations, model: DynamicsModel, seed: int) -> None:
-        self._observations = observations
+        self.observations = observations
         start = observations.start_um
         extent = np.ptp(start, axis=0)
         density = len(start) / max(float(np.pi / 4 * extent[0] * extent[1]), 1e-12)
-        self._cutoff = model.cutoff_um or 4.0 / float(np.sqrt(density))
+        self.cutoff_um = model.cutoff_um or 4.0 / float(np.sqrt(density))
         duration = float(observations.times_s[-1] - observations.times_s[0])
-        self._v0 = 3.0 * self._cutoff / (duration * max(1.0, density * self._cutoff**2))
+        self.velocity_um_per_s = 3.0 * self.cutoff_um / (duration * max(1.0, density * self.cutoff_um**2))
         n = model.n_coefficients
         self._belief = Belief(np.zeros(n + 1), np.eye(n + 1), 10.0, 1.0)
         self._known: tuple[int, tuple[Float64Array, Float64Array, float]] | None = None
-        self._pixels = self._choose_pixels(np.random.default_rng(seed))
+        self.pixels = self._choose_pixels(np.random.default_rng(seed))
         first = observations.scattering.intensity(start)
         used = observations.scattering.used
-        self._scale = float(observations.counts[0][used].sum() / max(first[used].sum(), 1e-30))
+        self.scale = float(observations.counts[0][used].sum() / max(first[used].sum(), 1e-30))
 
     def _choose_pixels(self, rng: np.random.Generator) -> IntArray:
         """Pixels drawn in proportion to the light that they saw."""
-        light = (self._observations.counts.mean(axis=0) * self._observations.scattering.used).ravel()
+        light = (self.observations.counts.mean(axis=0) * self.observations.scattering.used).ravel()
         lit = np.count_nonzero(light)
         if lit < 8:
             raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
@@ -139,10 +184,8 @@ class _Work:
 
     def check_start(self) -> None:
         """Refuse a start that does not look like the first frames, photon noise considered."""
-        observed = self._observations.counts[0].ravel()[self._pixels].astype(np.float64)
-        expected = (
-            self._scale * self._observations.scattering.intensity(self._observations.start_um).ravel()[self._pixels]
-        )
+        observed = self.observations.counts[0].ravel()[self.pixels].astype(np.float64)
+        expected = self.scale * self.observations.scattering.intensity(self.observations.start_um).ravel()[self.pixels]
         excess = float(((observed - expected) ** 2 - np.maximum(expected, observed)).mean())
         spread = float(expected.var() + observed.var())
         likeness = 1.0 - max(excess, 0.0) / max(spread, 1e-30)
@@ -154,25 +197,22 @@ class _Work:
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array, float]:
         """Information, pull and chi-squared at some coefficients."""
-        observations = self._observations
-        particles = _particles(observations.start_um, observations.times_s[:horizon])
-        x, tangents = move_with_tangents(particles, self._v0 * mean[:-1], self._cutoff, 0.0, method="rk4")
+        observations = self.observations
+        particles = open_particles(observations.start_um, observations.times_s[:horizon])
+        x, tangents = move_with_tangents(
+            particles, self.velocity_um_per_s * mean[:-1], self.cutoff_um, 0.0, method="rk4"
+        )
         if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
             return np.zeros((len(mean), len(mean))), np.zeros(len(mean)), np.inf
-        information, pull, chi2 = np.zeros((len(mean), len(mean))), np.zeros(len(mean)), 0.0
-        for frame in range(1, horizon):
-            value, slope = observations.scattering.with_tangents(
-                x[frame], self._v0 * tangents[frame, :, :, :-1], self._pixels
-            )
-            expected = self._scale * value
-            noise = np.sqrt(expected + 0.1)
-            residual = (observations.counts[frame].ravel()[self._pixels] - expected) / noise
-            weight = np.minimum(1.0, HUBER / np.maximum(np.abs(residual), 1e-12))
-            rows = self._scale * slope / noise[:, None]
-            information[:-1, :-1] += rows.T @ (weight[:, None] * rows)
-            pull[:-1] += rows.T @ (weight * residual)
-            chi2 += float((weight * residual**2).sum())
-        return information, pull, chi2 / max(1, (horizon - 1) * len(self._pixels))
+        information, pull, misfit = photon_information(
+            observations.scattering,
+            observations.counts[1:horizon],
+            x[1:],
+            self.velocity_um_per_s * tangents[1:, :, :, :-1],
+            self.pixels,
+            self.scale,
+        )
+        return information, pull, misfit / max(1, (horizon - 1) * len(self.pixels))
 
     def step(self, horizon: int) -> None:
         """One damped Gauss-Newton step; halves it until the misfit does not grow."""
@@ -197,16 +237,39 @@ class _Work:
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> PatternFit:
         """The fit so far."""
-        belief, observations = self._belief, self._observations
+        belief, observations = self._belief, self.observations
         return PatternFit(
-            coefficients=self._v0 * belief.mean[:-1],
-            covariance=self._v0**2 * belief.covariance[:-1, :-1] * max(1.0, belief.chi2),
-            cutoff_um=self._cutoff,
+            coefficients=self.velocity_um_per_s * belief.mean[:-1],
+            covariance=self.velocity_um_per_s**2 * belief.covariance[:-1, :-1] * max(1.0, belief.chi2),
+            cutoff_um=self.cutoff_um,
             chi2=belief.chi2,
             scattering=observations.scattering,
             start_um=observations.start_um,
             times_s=observations.times_s,
             used_frames=horizon,
-            photons_per_intensity=self._scale,
+            photons_per_intensity=self.scale,
             warnings=warnings,
+            state=self._state(horizon),
+        )
+
+    def _state(self, horizon: int) -> PatternState | None:
+        """The knowledge so far, and the particles at the last frame used with their derivatives."""
+        if self._known is None or self._known[0] != horizon or not np.isfinite(self._known[1][2]):
+            return None
+        belief, observations = self._belief, self.observations
+        information, pull, _ = self._known[1]
+        particles = open_particles(observations.start_um, observations.times_s[:horizon])
+        coefficients = self.velocity_um_per_s * belief.mean[:-1]
+        x, tangents = move_with_tangents(particles, coefficients, self.cutoff_um, 0.0, method="rk4")
+        return PatternState(
+            mean=belief.mean,
+            information=information,
+            vector=information @ belief.mean + pull,
+            smoothness=belief.smoothness,
+            velocity_um_per_s=self.velocity_um_per_s,
+            end_s=float(observations.times_s[horizon - 1]),
+            end_um=x[-1],
+            end_tangent=self.velocity_um_per_s * tangents[-1],
+            pixels=self.pixels,
+            n_frames=horizon,
         )

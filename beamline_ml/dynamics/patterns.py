@@ -106,6 +106,11 @@ class PatternObservations:
             raise FitRefused(
                 f"Start positions {self.start_um.shape} are not (n >= 2, 2).", "Give at least two particles."
             )
+        if not (np.ptp(self.start_um, axis=0) > 0).all():
+            raise FitRefused(
+                "All particles start at one place or on one line along the detector: there is nothing to tell apart.",
+                "Give the positions of a sample in two dimensions.",
+            )
         finite = np.isfinite(self.counts).all() and np.isfinite(self.start_um).all() and np.isfinite(self.times_s).all()
         if not finite or not (np.diff(self.times_s) > 0).all() or (np.asarray(self.counts) < 0).any():
             raise FitRefused(

@@ -64,6 +64,8 @@ class DynamicsFit:
     """Rolling-origin RMSE of F = (C2 - 1) / contrast, by forecaster."""
     contest_s: dict[str, float]
     """Rolling-origin RMSE of log S(q, t), by forecaster."""
+    band_scale: float = 1.0
+    """How many times wider than foreseen the misses of blind forecasts of this run's own blocks were; at least 1."""
     warnings: tuple[str, ...] = ()
     absolute: bool = False
     begin_s: float = 0.0

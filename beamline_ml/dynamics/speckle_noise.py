@@ -55,6 +55,7 @@ def field_correlation(c2: Float64Array) -> Float64Array:
 
     The first two lags, drawn back linearly to lag 0, are what these very speckles show as contrast.
     """
+    c2 = np.where(np.isfinite(c2), c2, np.nan)
     near, next_near = (float(np.nanmean(np.diagonal(c2, offset=k))) - 1.0 for k in (1, 2))
     own_contrast = max(near + np.clip(near - next_near, 0.0, 0.5 * abs(near)), 1e-6)
     f = np.sqrt(np.clip((np.nan_to_num(c2, nan=1.0) - 1.0) / own_contrast, 0.0, 1.0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from beamline_ml.dynamics.baselines import BASELINES, Observed, ageing_kww, gaussian_process, homodyne, persistence
+from beamline_ml.dynamics.baselines import BASELINES, Observed, ageing_kww, dmd, gaussian_process, homodyne, persistence
 
 ALL_S = np.linspace(0.1, 8.0, 40)
 N = 20
@@ -46,6 +46,16 @@ def test_ageing_is_the_law_of_ageing_kww():
     f = np.stack([np.exp(-2 * (lag / (0.3 * age**0.8 / q)) ** 0.8) for q in Q])
     assert future_rmse(ageing_kww, f) < 0.01
     assert future_rmse(gaussian_process, f) < future_rmse(persistence, f)
+
+
+def test_a_linear_change_of_the_curves_is_the_law_of_dmd():
+    age, lag = np.minimum(ALL_S[:, None], ALL_S[None, :]), np.abs(ALL_S[:, None] - ALL_S[None, :])
+    late, early = np.exp(-0.15 * lag), np.exp(-2.0 * lag)
+    f = np.stack([late + np.exp(-age / 3.0) * (early - late)] * 3)
+    error = (dmd(observed(f, 0.001), ALL_S) - f)[:, N:, N:]
+    near = lag[N:, N:] < 0.45 * ALL_S[N - 1]
+    assert np.sqrt(np.mean(error[:, near] ** 2)) < 0.02
+    assert future_rmse(dmd, f, 0.001) < future_rmse(persistence, f, 0.001)
 
 
 @pytest.mark.parametrize("forecaster", BASELINES.values(), ids=BASELINES)

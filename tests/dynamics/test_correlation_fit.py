@@ -11,6 +11,7 @@ import pytest
 from beamline_ml.dynamics import CorrelationObservations, DynamicsFit, DynamicsModel, fit, forecast
 from beamline_ml.dynamics.baselines import Observed, persistence
 from beamline_ml.dynamics.correlation_fit import simulate_all
+from beamline_ml.dynamics.neighbours import build_pairs
 from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.surrogates import make_scene
@@ -167,6 +168,45 @@ def test_forecasts_without_meaning_are_refused(found: DynamicsFit, until_s: floa
 def test_too_few_blocks_are_refused() -> None:
     with pytest.raises(FitRefused, match="too few"):
         fit(empty(4), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("wound", "said"),
+    [
+        ({"number_density_per_um2": 0.0}, "no particles"),
+        ({"number_density_per_um2": float("nan")}, "no particles"),
+        ({"structure_factor": np.zeros((4, 8))}, "not a positive number"),
+        ({"structure_factor": np.full((4, 8), np.nan)}, "not a positive number"),
+        ({"c2": np.full((4, 8, 8), np.nan)}, "no measured pair"),
+        ({"c2_err": np.full((4, 8, 8), np.nan)}, "no measured pair"),
+    ],
+)
+def test_poison_is_refused(wound: dict[str, np.ndarray | float], said: str) -> None:
+    with pytest.raises(FitRefused, match=said):
+        replace(empty(8), **wound)
+
+
+def test_a_poisoned_block_is_left_out(truth: tuple[np.ndarray, np.ndarray]) -> None:
+    whole = observed(*truth)
+    c2 = whole.c2.copy()
+    c2[:, 4] = c2[:, :, 4] = np.nan
+    c2[1, 2, 7] = c2[1, 7, 2] = np.inf
+    found = fit(replace(whole, c2=c2), replace(SMALL, n_members=14, n_boxes=1, n_per_box=80), time_budget_s=60.0)
+    ahead = forecast(found, 1.5 * TIMES[-1])
+    for part in (found.coefficients, found.covariance, ahead.c2, ahead.lower, ahead.upper, ahead.s_q):
+        assert np.isfinite(part).all()
+
+
+def test_too_stiff_a_force_is_refused() -> None:
+    scene = make_scene(empty(8), SMALL)
+    stiff = np.tile(np.append(np.full(SMALL.n_coefficients, 1e300), 0.0), (6, 1))
+    with pytest.raises(FitRefused, match="finite motion"):
+        simulate_all(scene, TIMES[:8], stiff, 0, 1)
+
+
+def test_a_collapsed_heap_is_refused() -> None:
+    with pytest.raises(FitRefused, match="collapsed"):
+        build_pairs(np.zeros((400, 2)), 0.0, 0.8, max_pairs=50_000)
 
 
 def test_mismatched_arrays_are_refused() -> None:

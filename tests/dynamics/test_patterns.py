@@ -9,8 +9,9 @@ import pytest
 
 from beamline_ml.dynamics import DynamicsModel, PatternFit, PatternObservations, PatternScattering, fit
 from beamline_ml.dynamics.flow import Surrogates, move
+from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising
-from beamline_ml.errors import FitRefused, NotIdentifiable
+from beamline_ml.errors import FitRefused, NotIdentifiable, ResultError
 
 SYSTEM = SelfOrganising()
 OPTICS = PatternScattering(48, 1.0, probe_um=2.5)
@@ -107,6 +108,10 @@ def test_poisoned_patterns_are_refused(observations: PatternObservations) -> Non
         replace(observations, counts=counts)
     with pytest.raises(FitRefused, match="at least two"):
         replace(observations, start_um=observations.start_um[:1])
+    with pytest.raises(FitRefused, match="at least two"):
+        replace(observations, start_um=np.empty((0, 2)))
+    with pytest.raises(FitRefused, match="nothing to tell apart"):
+        replace(observations, start_um=np.zeros((N, 2)))
     with pytest.raises(FitRefused, match="saw a photon"):
         fit(replace(observations, counts=np.zeros_like(observations.counts)), MODEL)
 
@@ -115,3 +120,34 @@ def test_budget_is_honoured(observations: PatternObservations) -> None:
     result = fit(observations, MODEL, time_budget_s=0.0)
     assert "time budget" in result.warnings[0]
     assert np.isfinite(result.coefficients).all()
+
+
+def until(observations: PatternObservations, n: int) -> PatternObservations:
+    return replace(observations, counts=observations.counts[:n], times_s=observations.times_s[:n])
+
+
+def test_new_frames_go_on_where_the_fit_ended(observations: PatternObservations, found: PatternFit) -> None:
+    uninterrupted = resumed = fit(until(observations, 10), MODEL, time_budget_s=120.0)
+    for n in (15, 20, N_FRAMES):
+        uninterrupted = fit(until(observations, n), MODEL, state=uninterrupted)
+        assert resumed.state is not None
+        saved = PatternState.from_arrays(resumed.state.to_arrays())
+        resumed = fit(until(observations, n), MODEL, state=replace(resumed, state=saved))
+    np.testing.assert_allclose(resumed.coefficients, uninterrupted.coefficients, rtol=1e-10)
+    np.testing.assert_allclose(resumed.covariance, uninterrupted.covariance, rtol=1e-10)
+    assert resumed.used_frames == N_FRAMES
+    # In blocks or at once, the same photons say nearly the same: the filter is linear in what it carries.
+    r = np.linspace(0.1, 0.72, 40)
+    force, whole, true = resumed.kernel(r)[0], found.kernel(r)[0], SYSTEM.radial_force(r)
+    assert np.linalg.norm(force - whole) < 0.05 * np.linalg.norm(whole)
+    assert np.sqrt(((force - true) ** 2 * r).sum() / (true**2 * r).sum()) < 0.1
+
+
+def test_frames_already_known_change_nothing(observations: PatternObservations, found: PatternFit) -> None:
+    with pytest.raises(FitRefused, match="No frame is later"):
+        fit(observations, MODEL, state=found)
+
+
+def test_a_state_is_checked() -> None:
+    with pytest.raises(ResultError, match="missing: mean"):
+        PatternState.from_arrays({"version": np.array(1)})

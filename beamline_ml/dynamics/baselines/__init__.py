@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from beamline_ml.dynamics.baselines.ageing_kww import ageing_kww
+from beamline_ml.dynamics.baselines.dmd import dmd
 from beamline_ml.dynamics.baselines.gaussian_process import gaussian_process
 from beamline_ml.dynamics.baselines.homodyne import homodyne
 from beamline_ml.dynamics.baselines.observed import Observed
@@ -23,6 +24,7 @@ BASELINES: dict[str, Forecaster] = {
     "ageing_kww": ageing_kww,
     "homodyne": homodyne,
     "gp": gaussian_process,
+    "dmd": dmd,
 }
 
-__all__ = ["BASELINES", "Forecaster", "Observed", "ageing_kww", "gaussian_process", "homodyne", "persistence"]
+__all__ = ["BASELINES", "Forecaster", "Observed", "ageing_kww", "dmd", "gaussian_process", "homodyne", "persistence"]

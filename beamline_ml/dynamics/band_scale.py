@@ -1,0 +1,40 @@
+"""Bands that have been held against this very run: how far did blind forecasts of its own blocks miss?
+
+Spread of the members and speckle noise are what the model knows of its ignorance. What it does not know shows in the
+rolling-origin forecasts that the fit makes anyway: the root mean square of miss over foreseen deviation, taken over the
+blocks that were held out, is one when the band is right.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from beamline_ml.dynamics.compression import contrasts
+from beamline_ml.dynamics.contest import held_out
+from beamline_ml.dynamics.correlation_fit import Progress
+from beamline_ml.dynamics.observations import CorrelationObservations
+
+WIDEST = 3.0
+"""Beyond that the model should lose the contest instead."""
+
+
+def band_scale(ages: CorrelationObservations, progress: Progress, origins: list[int]) -> float:
+    """Factor on the forecast's standard deviation, 1 to ``WIDEST``, from blind forecasts of blocks of this run."""
+    scores = [_mean_z2(ages, progress, n) for n in origins if n in progress.blind_spread]
+    known = [score for score in scores if np.isfinite(score)]
+    return float(np.clip(np.sqrt(np.mean(known)), 1.0, WIDEST)) if known else 1.0
+
+
+def _mean_z2(ages: CorrelationObservations, progress: Progress, n_seen: int) -> float:
+    """Mean squared miss over foreseen variance on the blocks between one horizon and the next."""
+    f2 = progress.blind[n_seen]
+    contrast = contrasts(ages)[0][:, None, None]
+    more = progress.carry_over(ages, n_seen)
+    first, second = held_out(n_seen, f2.shape[1])
+    # As in the forecast, half of the members' variance is that of their own few modes.
+    spread = contrast * progress.blind_spread[n_seen] / np.sqrt(2.0)
+    counting = ages.c2_err[:, first, second]
+    sd = np.sqrt((spread**2 + more.c2_sd**2)[:, first, second] + counting**2)
+    miss = (1.0 + contrast * f2 + more.c2)[:, first, second] - ages.c2[:, first, second]
+    known = np.isfinite(miss) & (sd > 0)
+    return float(((miss[known] / sd[known]) ** 2).mean()) if known.any() else float("nan")

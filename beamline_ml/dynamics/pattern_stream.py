@@ -1,0 +1,131 @@
+"""New frames of a run whose pattern fit is known: an information filter whose cost does not grow with the run.
+
+The particles at the end of the frames seen so far, x(p), are carried with their derivative dx/dp. For other parameters
+they start the next block at x + dx/dp (p - p0), which is as good as integrating from the beginning once p hardly moves;
+what all earlier frames said about p is a quadratic form. So a block costs its own frames and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamline_ml.dynamics.flow import move_with_tangents
+from beamline_ml.dynamics.pattern_fit import PatternFit, open_particles, photon_information
+from beamline_ml.dynamics.pattern_state import PatternState
+from beamline_ml.dynamics.patterns import PatternObservations
+from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array
+
+STEPS = 2
+LARGEST_STEP = 1.0
+"""In units of the standard deviations that the parameters had before, root mean square."""
+
+
+def go_on(fit: PatternFit, observations: PatternObservations) -> PatternFit:
+    """Take in the frames that are later than those the fit knows; frames that it knows are not looked at.
+
+    Raises
+    ------
+    FitRefused
+        When the fit carries no state, nothing is new, or the motion does not stay finite.
+    """
+    state = fit.state
+    if state is None:
+        raise FitRefused("This fit ended before it had a state to go on from.", "Fit the run from its beginning.")
+    new = observations.times_s > state.end_s + 1e-9
+    if not new.any():
+        raise FitRefused(f"No frame is later than {state.end_s:.6g} s.", "Wait for new frames.")
+    return absorb(fit, state, observations.counts[new], observations.times_s[new])
+
+
+def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: Float64Array) -> PatternFit:
+    """The fit after one more block: counts (n_frames, size, size) at times (n_frames,) after the state's end."""
+    block = _Block(fit, state, counts, np.append(state.end_s, times_s))
+    prior = belief_from(
+        state.information,
+        state.vector - state.information @ state.mean,
+        state.mean,
+        np.zeros(len(state.mean)),
+        state.smoothness,
+        fit.chi2,
+    )
+    mean = state.mean
+    for _ in range(STEPS):
+        information, pull, _ = block.evaluate(mean)
+        target = block.combined(information, pull, mean, prior.smoothness)
+        mean = _trusted(mean, target.mean, prior)
+    information, pull, misfit = block.evaluate(mean)
+    at = block.combined(information, pull, mean, prior.smoothness)
+    n_before, n_new = state.n_frames - 1, len(times_s)
+    chi2 = (n_before * fit.chi2 + misfit / len(state.pixels)) / (n_before + n_new)
+    carried = replace(
+        state,
+        mean=mean,
+        information=state.information + information,
+        vector=state.vector + information @ mean + pull,
+        smoothness=at.smoothness,
+        end_s=float(times_s[-1]),
+        end_um=block.end_um,
+        end_tangent=block.end_tangent,
+        n_frames=state.n_frames + n_new,
+    )
+    v0 = state.velocity_um_per_s
+    return replace(
+        fit,
+        coefficients=v0 * mean[:-1],
+        covariance=v0**2 * at.covariance[:-1, :-1] * max(1.0, chi2),
+        chi2=chi2,
+        times_s=np.append(fit.times_s[: fit.used_frames], times_s),
+        used_frames=carried.n_frames,
+        state=carried,
+    )
+
+
+def _trusted(old: Float64Array, new: Float64Array, belief: Belief) -> Float64Array:
+    """A step not much longer than what was known allows: a poisoned block cannot throw the filter off its track."""
+    step = new - old
+    reach = np.sqrt(step @ np.linalg.solve(belief.covariance, step) / len(step))
+    return np.asarray(old + step * min(1.0, LARGEST_STEP / max(float(reach), 1e-30)), np.float64)
+
+
+class _Block:
+    """Frames of one block, started from wherever the parameters put the particles at its beginning."""
+
+    def __init__(self, fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: Float64Array) -> None:
+        if not np.isfinite(counts).all() or (np.asarray(counts) < 0).any():
+            raise FitRefused("New counts are not finite or negative.", "Mask bad pixels and drop bad frames first.")
+        self._fit, self._state, self._counts, self._times_s = fit, state, counts, times_s
+        self.end_um, self.end_tangent = state.end_um, state.end_tangent
+
+    def evaluate(self, mean: Float64Array) -> tuple[Float64Array, Float64Array, float]:
+        """Information, pull and misfit of the block; keeps the particles at its end."""
+        state, fit = self._state, self._fit
+        v0 = state.velocity_um_per_s
+        start = state.end_um + state.end_tangent @ (mean - state.mean)
+        x, tangents = move_with_tangents(
+            open_particles(start, self._times_s), v0 * mean[:-1], fit.cutoff_um, 0.0, "rk4", state.end_tangent / v0
+        )
+        if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
+            raise FitRefused("The particles' motion is not finite.", "Fit the run again from its beginning.")
+        self.end_um, self.end_tangent = x[-1], v0 * tangents[-1]
+        return photon_information(
+            fit.scattering,
+            self._counts,
+            x[1:],
+            v0 * tangents[1:, :, :, :-1],
+            state.pixels,
+            fit.photons_per_intensity,
+        )
+
+    def combined(self, information: Float64Array, pull: Float64Array, at: Float64Array, smoothness: float) -> Belief:
+        """Belief from all frames, linearised at ``at``."""
+        state = self._state
+        earlier = state.vector - state.information @ at
+        return belief_from(
+            state.information + information, earlier + pull, at, np.zeros(len(at)), smoothness, self._fit.chi2
+        )

@@ -1,0 +1,155 @@
+"""Force and forecast from C2 and S(q, t) alone, against what the law itself does: seeds 0 to 3.
+
+The sample is 12 boxes of 2,000 particles; C2 is that of its intensities, the truth is the field correlation |f|^2 of
+the same sample, which no detector sees. Times and lengths are the published system's (its time unit as a second, its
+length unit as a micrometre).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit, forecast
+from beamline_ml.dynamics.baselines import BASELINES, Observed
+from beamline_ml.dynamics.brownian import brownian_motion
+from beamline_ml.dynamics.shells import shells_of_box
+from beamline_ml.dynamics.systems.self_organising import SelfOrganising
+from tests.benchmarks.rows import Row, row
+
+SEEDS = (0, 1, 2, 3)
+N_BOXES, PER_BOX = 12, 2000
+STEP_S, EVERY = 0.05, 10
+EDGES = np.column_stack([np.linspace(1.5, 10.1, 8), np.linspace(1.5, 10.1, 8) + 1.0])
+MAX_MODES = 64
+NO_LIMIT_S = 3600.0
+DIFFUSION = 0.003
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen and what is true, both on the whole time grid."""
+
+    c2: np.ndarray
+    """(n_q, n, n) from intensities."""
+    f2: np.ndarray
+    """(n_q, n, n) from fields, freed of the bias of few modes."""
+    structure: np.ndarray
+    """(n_q, n)."""
+    q_inv_um: np.ndarray
+    times_s: np.ndarray
+    n_modes: np.ndarray
+
+
+def sample(system: SelfOrganising, n_times: int, seed: int, photons: float | None = None) -> Sample:
+    """Let the boxes go and look at them every half second."""
+    rng = np.random.default_rng(seed)
+    box = float(np.sqrt(PER_BOX / system.number_density_per_um2))
+    shells = shells_of_box(box, EDGES, MAX_MODES, rng)
+    spline = system.spline(96)
+    fields = np.empty((n_times, N_BOXES, len(shells.ring)), complex)
+    for b in range(N_BOXES):
+        start = rng.uniform(0, box, (PER_BOX, 2))
+        motion = brownian_motion(
+            start,
+            box,
+            spline,
+            system.cutoff_um,
+            system.diffusion_um2_per_s,
+            STEP_S,
+            EVERY * n_times + 1,
+            rng,
+        )
+        for step, x in enumerate(motion):
+            if step % EVERY == 0 and step > 0:
+                fields[step // EVERY - 1, b] = np.exp(-1j * (x @ shells.vectors_inv_um.T)).sum(0) / np.sqrt(PER_BOX)
+    times = STEP_S * EVERY * np.arange(1, n_times + 1)
+    rings = [_ring(fields[:, :, shells.ring == k].reshape(n_times, -1), photons, rng) for k in range(len(EDGES))]
+    c2, f2, structure = (np.stack(part) for part in zip(*rings, strict=True))
+    return Sample(c2, f2, structure, EDGES.mean(axis=1), times, shells.modes(N_BOXES))
+
+
+def _ring(a: np.ndarray, photons: float | None, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    intensity = np.abs(a) ** 2
+    structure = intensity.mean(axis=1)
+    counts = intensity if photons is None else rng.poisson(photons * intensity) / photons
+    c2 = counts @ counts.T / a.shape[1] / np.outer(counts.mean(axis=1), counts.mean(axis=1))
+    f = (a @ a.conj().T).real / a.shape[1] / np.sqrt(np.outer(structure, structure))
+    n = 2.0 * a.shape[1]
+    return c2, (f**2 - 1.0 / n) / (1.0 - 1.0 / n), counts.mean(axis=1)
+
+
+def observed(seen: Sample, n: int, system: SelfOrganising) -> CorrelationObservations:
+    """The first ``n`` times as a run would hand them over."""
+    flat = np.ones_like(seen.c2[:, :n, :n])
+    return CorrelationObservations(
+        c2=seen.c2[:, :n, :n],
+        c2_err=0.003 * flat,
+        structure_factor=seen.structure[:, :n],
+        q_inv_um=seen.q_inv_um,
+        times_s=seen.times_s[:n],
+        number_density_per_um2=system.number_density_per_um2,
+        n_speckles=seen.n_modes,
+        contrast=np.ones(len(seen.q_inv_um)),
+        contrast_err=np.full(len(seen.q_inv_um), 0.03),
+        absolute=True,
+    )
+
+
+def judged(system: SelfOrganising, n: int, factor: int, seed: int) -> dict[str, float]:
+    """RMSE of F in the future and cross block, of the forecast and of the best baseline; coverage; D; seconds."""
+    seen = sample(system, factor * n, seed)
+    began = time.process_time()
+    found = fit(observed(seen, n, system), DynamicsModel(n_threads=1), time_budget_s=NO_LIMIT_S, seed=seed)
+    ahead = forecast(found, float(seen.times_s[-1]))
+    out = {"cpu_s": time.process_time() - began, "chi2": found.chi2, "ode": float(ahead.method == "neural_ode")}
+    first, second = np.triu_indices(len(ahead.times_s), k=1)
+    blocks = {"future": first >= n, "cross": (first < n) & (second >= n)}
+    measured = Observed(seen.c2[:, :n, :n] - 1.0, np.full_like(found.c2, 0.003), seen.times_s[:n], seen.q_inv_um)
+    rivals = {name: law(measured, ahead.times_s) for name, law in BASELINES.items()}
+    for name, block in blocks.items():
+        at = first[block], second[block]
+        errors = {rival: _rmse(f, seen.f2, at) for rival, f in rivals.items()}
+        out[name], out[f"{name}_best"] = _rmse(ahead.c2 - 1.0, seen.f2, at), min(errors.values())
+    later = second >= n
+    inside = (ahead.lower <= 1.0 + seen.f2) & (1.0 + seen.f2 <= ahead.upper)
+    out["coverage"] = float(inside[:, first[later], second[later]].mean())
+    out["d_error"] = abs(found.diffusion_um2_per_s / max(system.diffusion_um2_per_s, 1e-9) - 1.0)
+    return out
+
+
+def _rmse(f: np.ndarray, truth: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> float:
+    return float(np.sqrt(((f - truth)[:, at[0], at[1]] ** 2).mean()))
+
+
+def rows() -> list[Row]:
+    """Brownian truth forecast to twice the run, and to four times half of it."""
+    torch.set_num_threads(1)
+    system = SelfOrganising(diffusion_um2_per_s=DIFFUSION)
+    twice = [judged(system, 20, 2, seed) for seed in SEEDS]
+    four = [judged(system, 10, 4, seed) for seed in SEEDS]
+    for name, cases in (("2T", twice), ("4T", four)):
+        for seed, case in zip(SEEDS, cases, strict=True):
+            print(name, seed, {key: float(f"{value:.3g}") for key, value in case.items()}, file=sys.stderr)
+    return [
+        *_ratios("2T", twice, 0.5, 0.8),
+        *_ratios("4T", four, 0.7, 1.0),
+        row("diffusion_error", max(case["d_error"] for case in twice), "relative, worst seed", 0.20, "goal, at most"),
+        row("coverage_2sigma", min(c["coverage"] for c in twice), "share, worst seed", 0.85, "goal, at least"),
+        row("coverage_2sigma_largest", max(c["coverage"] for c in twice), "share", 0.99, "goal, at most"),
+        row("coverage_2sigma_4T", min(c["coverage"] for c in four), "share, worst seed", 0.85, "goal, at least"),
+        row("c2_large_sample_fit_cpu_s", float(np.median([case["cpu_s"] for case in twice])), "s, median"),
+    ]
+
+
+def _ratios(factor: str, cases: list[dict[str, float]], future: float, cross: float) -> list[Row]:
+    out = []
+    for block, goal in (("future", future), ("cross", cross)):
+        ratios = [case[block] / case[f"{block}_best"] for case in cases]
+        out.append(row(f"c2_{block}_ratio_{factor}", float(np.median(ratios)), "median of seeds", goal, "goal"))
+        out.append(row(f"c2_{block}_ratio_{factor}_worst", max(ratios), "worst seed", goal, "goal"))
+    return out
