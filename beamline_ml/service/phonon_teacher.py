@@ -122,6 +122,8 @@ class Teacher:
         self._forces(cell)
         pace = (self.clock() - at) / len(cell)
         for length, plusminus in product(SUPERCELLS_ANGSTROM, ("auto", False)):
+            if self.clock() - began > _PLANNED * self.budget_s:
+                break
             displaced = Displaced.of(cell, supercell_counts(cell, length), plusminus)
             forces_on = (1 + len(displaced)) * len(displaced.at_rest())
             if forces_on * pace <= began + _PLANNED * self.budget_s - self.clock():
