@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 ROOM ?= all
-# Tests that run side by side; 0 runs them in one process.
-JOBS ?= 2
+# Processes that run tests side by side: one more than two processors, because tests also wait. 0: no others.
+JOBS ?= 3
 
 .PHONY: demo test test-fast bench lint format clean
 .DEFAULT_GOAL := demo

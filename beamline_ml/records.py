@@ -162,6 +162,13 @@ class G2:
     """(n_blocks, n_q, n_tau) g2 without each block of time, or None; g2_err^2 = (n_blocks - 1) * their variance."""
 
 
+def stretched_g2(
+    delay_s: Float64Array, relaxation_time_s: Any, contrast: Any, stretching: Any, baseline: Any
+) -> Float64Array:
+    """baseline + contrast exp(-2 (delay / relaxation_time)^stretching); numbers, or arrays that broadcast."""
+    return np.asarray(baseline + contrast * np.exp(-2.0 * (delay_s / relaxation_time_s) ** stretching))
+
+
 @dataclass(frozen=True, slots=True)
 class RelaxationFits:
     """KWW fits g2 = baseline + contrast exp(-2 (tau/relaxation_time)^stretching), one per q bin.
@@ -181,6 +188,11 @@ class RelaxationFits:
     reduced_chi2: Float64Array
     refused: tuple[str | None, ...]
     """(n_q,) None where the fit holds, else the reason."""
+
+    def curves(self, delay_s: Float64Array) -> Float64Array:
+        """(n_q, n_tau) the fitted g2 at these delays; NaN for refused bins."""
+        names = ("relaxation_time_s", "contrast", "stretching", "baseline")
+        return stretched_g2(delay_s, *(getattr(self, name)[:, None] for name in names))
 
 
 @dataclass(frozen=True, slots=True)

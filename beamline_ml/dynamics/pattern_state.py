@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.errors import ResultError
+from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array, IntArray
 
 VERSION = 1
@@ -38,7 +37,7 @@ class PatternState:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there, bit for bit."""
-        return {"version": np.array(VERSION)} | {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+        return record_arrays(self, VERSION)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> PatternState:
@@ -49,11 +48,4 @@ class PatternState:
         ResultError
             When an array is missing or the version is another.
         """
-        missing = [f.name for f in fields(cls) if f.name not in arrays]
-        if missing or int(arrays.get("version", np.array(-1))) != VERSION:
-            raise ResultError(
-                f"These arrays are no pattern state of version {VERSION}; missing: {', '.join(missing) or 'nothing'}.",
-                "Fit the run again.",
-            )
-        values: dict[str, Any] = {f.name: np.asarray(arrays[f.name]) for f in fields(cls)}
-        return cls(**{name: a.item() if a.ndim == 0 else a for name, a in values.items()})
+        return cls(**stored_fields(cls, arrays, VERSION, "pattern state"))

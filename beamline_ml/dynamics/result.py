@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.spline import spline_basis
-from beamline_ml.errors import ResultError
+from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array
 
 VERSION = 1
+MAX_CHI2 = 4.0
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,7 @@ class DynamicsFit:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays: numbers as they are, words as JSON text in zero-dimensional arrays."""
-        arrays: dict[str, NDArray[Any]] = {"version": np.array(VERSION)}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            arrays[item.name] = (
-                np.array(json.dumps(value)) if isinstance(value, (str, dict, tuple)) else np.asarray(value)
-            )
-        return arrays
+        return record_arrays(self, VERSION)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> DynamicsFit:
@@ -128,21 +122,6 @@ class DynamicsFit:
         ResultError
             When an array is missing or the version is another.
         """
-        missing = [item.name for item in fields(cls) if item.name not in arrays]
-        if missing or int(arrays.get("version", np.array(-1))) != VERSION:
-            raise ResultError(
-                f"These arrays are no dynamics fit of version {VERSION}; missing: {', '.join(missing) or 'nothing'}.",
-                "Fit the run again.",
-            )
-        values = {item.name: _plain(np.asarray(arrays[item.name])) for item in fields(cls)}
+        values = stored_fields(cls, arrays, VERSION, "dynamics fit")
         values["warnings"] = tuple(values["warnings"])
         return cls(**values)
-
-
-MAX_CHI2 = 4.0
-
-
-def _plain(array: NDArray[Any]) -> Any:
-    if array.dtype.kind in "US":
-        return json.loads(str(array))
-    return array.item() if array.ndim == 0 else array

@@ -36,12 +36,7 @@ class _PairVelocities(torch.autograd.Function):
         x, coefficients = ctx.saved_tensors
         to_x, to_c = torch.zeros_like(x), torch.zeros_like(coefficients)
         pair_cotangent(
-            x.detach().numpy(),
-            ctx.box_um,
-            ctx.pairs.first,
-            ctx.pairs.second,
-            coefficients.detach().numpy(),
-            ctx.cutoff_um,
+            *_system(ctx),
             cotangents[0].contiguous().numpy(),
             to_x.numpy(),
             to_c.numpy(),
@@ -58,19 +53,15 @@ class _PairVelocities(torch.autograd.Function):
         if along_x is not None:
             tangent[..., n] = along_x
         out, out_tangent = torch.zeros_like(x), torch.zeros_like(tangent)
-        pair_tangent(
-            x.detach().numpy(),
-            ctx.box_um,
-            ctx.pairs.first,
-            ctx.pairs.second,
-            coefficients.detach().numpy(),
-            ctx.cutoff_um,
-            tangent.numpy(),
-            out.numpy(),
-            out_tangent.numpy(),
-        )
+        pair_tangent(*_system(ctx), tangent.numpy(), out.numpy(), out_tangent.numpy())
         total = out_tangent[..., n]
         return total if along_c is None else total + out_tangent[..., :n] @ along_c
+
+
+def _system(ctx: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Particles, box, pairs and force, as the sweeps of ``pair_kernel`` take them."""
+    x, coefficients = (saved.detach().numpy() for saved in ctx.saved_tensors)
+    return x, ctx.box_um, ctx.pairs.first, ctx.pairs.second, coefficients, ctx.cutoff_um
 
 
 def pair_velocities(

@@ -19,13 +19,12 @@ FEWEST_ROWS_OF_A_WINDOW = 40
 def g2_table(g2: G2, fits: RelaxationFits) -> ResultTable:
     """g2 of every ring, one row for each ring and lag, with the fitted curve beside it (NaN where refused)."""
     n_q, n_tau = g2.g2.shape
-    decay = np.exp(-2 * (g2.delay_s / fits.relaxation_time_s[:, None]) ** fits.stretching[:, None])
     columns: dict[str, Any] = {
         "q_inv_angstrom": np.repeat(g2.q_inv_angstrom, n_tau),
         "delay_s": np.tile(g2.delay_s, n_q),
         "g2": g2.g2.ravel(),
         "g2_err": g2.g2_err.ravel(),
-        "fit": (fits.baseline[:, None] + fits.contrast[:, None] * decay).ravel(),
+        "fit": fits.curves(g2.delay_s).ravel(),
     }
     return ResultTable("g2", columns, f"intensity correlation function so far ({g2.definition}) and its KWW fit")
 

@@ -143,20 +143,16 @@ def _draw_g2(axes: Axes, picture: Picture) -> None:
     g2, fits = picture.g2, picture.fits
     rings = np.unique(np.linspace(0, len(g2.g2) - 1, min(_MOST_CURVES, len(g2.g2))).round().astype(int))
     colors = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(rings)))
+    curves = fits.curves(g2.delay_s)
     for ring, color in zip(rings, colors, strict=True):
         label = _q(g2.q_inv_angstrom[ring])
         axes.errorbar(g2.delay_s, g2.g2[ring], g2.g2_err[ring], fmt="o", ms=2.5, lw=0.8, color=color, label=label)
         if fits.refused[ring] is None:
-            axes.plot(g2.delay_s, _kww(g2.delay_s, fits, ring), color=color, lw=1.4)
+            axes.plot(g2.delay_s, curves[ring], color=color, lw=1.4)
     axes.set_xscale("log")
     axes.set(xlabel="delay τ (s)", ylabel="g₂(q, τ)")
     axes.set_title("g₂ with stretched-exponential fits")
     axes.legend(loc="best")
-
-
-def _kww(delay_s: NDArray[Any], fits: RelaxationFits, ring: int) -> NDArray[Any]:
-    decay = np.exp(-2 * (delay_s / fits.relaxation_time_s[ring]) ** fits.stretching[ring])
-    return np.asarray(fits.baseline[ring] + fits.contrast[ring] * decay)
 
 
 def _draw_relaxation(axes: Axes, picture: Picture) -> None:

@@ -74,9 +74,7 @@ class Teacher:
             cell = primitive(atoms)
             self._relax(cell, began + 0.25 * self.budget_s)
             displaced = self._affordable(cell, began, called)
-            at_rest = self._forces(displaced.at_rest())
-            # What the relaxation left is not the displacements' doing.
-            displaced.phonopy.forces = np.array([self._forces(a) - at_rest for a in displaced])
+            displaced.phonopy.forces = self._forces_of(displaced, began, called)
             frequency, dos = density(displaced.phonopy)
         return self._opinion(frequency, dos, displaced, began, called)
 
@@ -118,6 +116,7 @@ class Teacher:
 
     def _affordable(self, cell: Atoms, began: float, called: str) -> Displaced:
         """The best set of displacements that the rest of the budget pays for."""
+        self.calculator.reset()  # which remembers the forces of the last step of the relaxation
         at = self.clock()
         self._forces(cell)
         pace = (self.clock() - at) / len(cell)
@@ -128,8 +127,21 @@ class Teacher:
             forces_on = (1 + len(displaced)) * len(displaced.at_rest())
             if forces_on * pace <= began + _PLANNED * self.budget_s - self.clock():
                 return displaced
-        raise OpinionRefused(
-            f"The teacher would need more than {self.budget_s:.0f} s for {called} ({len(cell)} atoms).",
+        raise self._too_dear(called, len(cell))
+
+    def _forces_of(self, displaced: Displaced, began: float, called: str) -> Float64Array:
+        """(n_displacements, n_atoms, 3) forces without those at rest, which the relaxation left."""
+        at_rest = self._forces(displaced.at_rest())
+        forces = []
+        for atoms in displaced:
+            if self.clock() - began > self.budget_s:
+                raise self._too_dear(called, len(atoms))
+            forces.append(self._forces(atoms) - at_rest)
+        return np.array(forces)
+
+    def _too_dear(self, called: str, n_atoms: int) -> OpinionRefused:
+        return OpinionRefused(
+            f"The teacher would need more than {self.budget_s:.0f} s for {called} ({n_atoms} atoms).",
             "The prediction of the network alone stands; give a primitive cell, or more time.",
         )
 

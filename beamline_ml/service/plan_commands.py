@@ -12,9 +12,8 @@ from rich.table import Table
 
 from beamline_ml.errors import GuidanceError
 from beamline_ml.guidance import BurstAgent
-from beamline_ml.results import Results
+from beamline_ml.results import open_results
 from beamline_ml.results.identity import json_safe
-from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.service.plan_catalogue import PlanCatalogue
 from beamline_ml.service.plan_conditions import goal_of
 from beamline_ml.service.plan_content import answer
@@ -57,13 +56,15 @@ def measure_and_tell(first: tuple[int, float], allowance: Allowance, console: Co
     ------
     GuidanceError
         The profile does not opt in or does not allow a proposal, or a run has no fit to learn from.
+    ResultError
+        tiled does not answer, or nothing has been published yet.
     ServiceError
-        tiled or the queue server do not answer, a burst failed, or nothing happened for too long.
+        The queue server does not answer, a burst failed, or nothing happened for too long.
     """
     settings = load_settings()
     taken = []
-    with closing(Catalogue(settings)) as catalogue:
-        agent, results = BurstAgent(goal_of(settings.guidance), first), Results(catalogue.results)
+    agent = BurstAgent(goal_of(settings.guidance), first)
+    with open_results() as results:
         loop = MeasurementLoop(settings.guidance, results, agent, allowance, settings.state_dir / JOURNAL)
         for measured in loop:
             taken.append(asdict(measured))

@@ -1,8 +1,8 @@
 """Tiled with a server that answers sooner: ``python -m beamline_ml.service.tiled_server CATALOG serve ...``.
 
 Tiled overrides one dependency of its FastAPI application, and with any override in place FastAPI inspects the
-signatures of all dependencies anew in each request: half of the processor time of a small one. What is inspected does
-not change while the server runs, so it is done once.
+signatures of all dependencies anew in each request. What is inspected does not change while the server runs, so it is
+done once.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ def test_help_names_every_command():
         "env",
         "new-profile",
         "phonons",
+        "plan",
+        "measure",
     ):
         assert command in said
 
@@ -49,6 +51,8 @@ def test_help_names_every_command():
         (("show",), "does not answer"),
         (("show", "-1"), "does not answer"),
         (("fit", "1"), "does not answer"),
+        (("plan",), "does not answer"),
+        (("measure", "--frames", "200", "--period-s", "0.01", "--beam-time-s", "60"), "does not answer"),
         (("env",), "No stack runs"),
         (("demo", "--movie", "nowhere.npz"), "There is no movie"),
     ],

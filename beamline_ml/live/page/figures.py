@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beamline_ml.live.forecaster import FEWEST_ROWS
 from beamline_ml.live.page.snapshot import ForecastView, Snapshot
-from beamline_ml.live.page.words import METHODS
+from beamline_ml.results.headline import METHOD_NAMES
 
 MOST_PIXELS = 300
 """C2 is thinned to so many rows on the page; tiled has all of them."""
@@ -235,7 +235,7 @@ class MemoryFigure:
         reference = int(np.searchsorted(ahead.times_s, 0.75 * ahead.from_s))
         reference = min(reference, len(ahead.times_s) - 1)
         self._feed(snapshot, ahead, reference)
-        method = METHODS.get(ahead.method, ahead.method)
+        method = METHOD_NAMES.get(ahead.method, ahead.method)
         self.figure.title.text = f"Memory of t₁ = {ahead.times_s[reference]:.3g} s; forecast by {method}"
 
     def _feed(self, snapshot: Snapshot, ahead: ForecastView, reference: int) -> None:

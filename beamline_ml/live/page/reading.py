@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from beamline_ml.live.page.matrix import RingMatrix
 from beamline_ml.live.page.snapshot import ForecastView, RunLine, Snapshot
+from beamline_ml.records import stretched_g2
 
 _TABLES = ("g2", "relaxation", "ageing", "forecasts")
 Columns = dict[str, NDArray[Any]]
@@ -133,10 +134,8 @@ def read_result(result: Any, line: RunLine, ring: int | None, matrix: RingMatrix
 
 
 def _kww(delay_s: NDArray[Any], relaxation: Mapping[str, NDArray[Any]], ring: int) -> NDArray[Any]:
-    contrast, time_s, stretching, baseline = (
-        float(relaxation[name][ring]) for name in ("contrast", "relaxation_time_s", "stretching", "baseline")
-    )
-    return np.asarray(baseline + contrast * np.exp(-2 * (delay_s / time_s) ** stretching))
+    names = ("relaxation_time_s", "contrast", "stretching", "baseline")
+    return stretched_g2(delay_s, *(float(relaxation[name][ring]) for name in names))
 
 
 def _final_forecast(result: Any, q: float) -> ForecastView | None:

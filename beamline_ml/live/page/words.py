@@ -11,15 +11,9 @@ from typing import Any
 import numpy as np
 
 from beamline_ml.live.page.snapshot import RunLine, Snapshot
+from beamline_ml.results.headline import METHOD_NAMES
 
 LONGEST_REMARK = 140
-METHODS = {
-    "neural_ode": "graph neural ODE",
-    "ageing_kww": "ageing KWW",
-    "homodyne": "homodyne power law",
-    "gaussian_process": "Gaussian process",
-    "persistence": "persistence (no change)",
-}
 _STATUS = {
     "live": ("LIVE", "#14743c"),
     "complete": ("FINISHED", "#1f5a92"),
@@ -93,7 +87,7 @@ def scores(snapshot: Snapshot) -> str:
         return ""
     heads = ("made at age", "by", "error since, of the contrast", "inside its 95 % band")
     rows = [
-        (f"{at:.3g} s", METHODS.get(str(by), str(by)), _number(rmse, ".3f"), _number(covered, ".0%"))
+        (f"{at:.3g} s", METHOD_NAMES.get(str(by), str(by)), _number(rmse, ".3f"), _number(covered, ".0%"))
         for at, by, rmse, covered in zip(*(told[n] for n in ("made_at_s", "method", "rmse", "covered")), strict=True)
     ]
     head = "".join(f"<th>{name}</th>" for name in heads)
