@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 ROOM ?= all
-# Processes that run tests side by side: one more than two processors, because tests also wait. 0: no others.
-JOBS ?= 3
+# Processes that run tests side by side. On two processors a third gains nothing. 0: no others.
+JOBS ?= 2
 
 .PHONY: demo test test-fast bench lint format clean
 .DEFAULT_GOAL := demo

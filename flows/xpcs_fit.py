@@ -104,18 +104,24 @@ def _analyse(publication: Any, run_uid: str) -> str:
         subject = look_up(publication, run_uid)
     existing = publication.find(subject)
     if existing is not None:
-        return str(existing.key)
+        return _told(publication, subject, existing)
     with timed(timings_s, "correlate"):
         correlated = correlate(subject, publication.settings, publication.analysis)
     # The correlations are written while the dynamics are being fitted.
     with publication.drafted(subject, correlated) as draft:
         if draft.existing is not None:
-            return str(draft.existing.key)
+            return _told(publication, subject, draft.existing)
         with timed(timings_s, "fit"):
             explained = explain(subject, correlated, publication.analysis)
         result = publish(draft, publication.content(subject, correlated, explained, timings_s))
-    create_markdown_artifact(publication.markdown(result), key=publication.artifact_key(subject))
-    return str(result.key)
+    return _told(publication, subject, result)
+
+
+def _told(publication: Any, subject: Any, result: Any) -> str:
+    """Say in Prefect what this flow run found, or found there already; the key of the result."""
+    key = str(result.key)
+    create_markdown_artifact(publication.markdown(result), key=publication.artifact_key(subject), description=key)
+    return key
 
 
 class timed:  # noqa: N801 - reads as a phrase: with timed(timings_s, "fit")

@@ -40,17 +40,17 @@ def brownian_motion(
         Renew the forces only every so many steps, where steps are much shorter than the forces need.
     """
     x = np.array(x_um, dtype=np.float64)
-    skin = 0.3 * cutoff_um
+    skin = 0.7 * cutoff_um
     pairs = build_pairs(x, box_um, cutoff_um, skin_um=skin)
     noise = np.sqrt(2.0 * diffusion_um2_per_s * step_s)
     velocity = np.zeros_like(x)
     for step in range(n_steps):
         yield x
         if step % hold == 0:
+            if not still_valid(pairs, x):
+                pairs = build_pairs(x, box_um, cutoff_um, skin_um=skin)
             velocity[:] = 0.0
             pair_velocity(x, box_um, pairs.first, pairs.second, coefficients, cutoff_um, velocity)
         x = x + step_s * velocity
         if noise > 0.0:
             x += noise * rng.standard_normal(x.shape)
-        if not still_valid(pairs, x):
-            pairs = build_pairs(x, box_um, cutoff_um, skin_um=skin)

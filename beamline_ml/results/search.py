@@ -177,7 +177,7 @@ def _connect(uri: str, api_key: str | None) -> Any:
     import httpx
 
     try:
-        _knock(uri)
+        knock(uri)
         return from_uri(uri, api_key=api_key)
     except (OSError, httpx.HTTPError) as error:
         raise ResultError(
@@ -186,8 +186,14 @@ def _connect(uri: str, api_key: str | None) -> Any:
         ) from error
 
 
-def _knock(uri: str) -> None:
-    """Fail at once where nobody listens; tiled's client would try again for half a minute first."""
+def knock(uri: str) -> None:
+    """Fail at once where nobody listens; tiled's client would try again for half a minute first.
+
+    Raises
+    ------
+    OSError
+        When no connection can be made.
+    """
     address = urlsplit(uri)
     port = address.port or (443 if address.scheme == "https" else 80)
     socket.create_connection((address.hostname or "", port), timeout=_KNOCK_S).close()

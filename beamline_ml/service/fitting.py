@@ -8,7 +8,7 @@ from typing import Any
 from beamline_ml.errors import ServiceError
 from beamline_ml.results import open_results
 from beamline_ml.results.console import as_rows
-from beamline_ml.service.trigger import fit_here, submit_fit, wait_for_flow_run
+from beamline_ml.service.trigger import fit_here, result_keys, submit_fit, wait_for_flow_run
 from beamline_ml.settings import Settings
 
 
@@ -46,19 +46,12 @@ def fit_and_report(settings: Settings, request: FitRequest) -> dict[str, Any]:
     return {
         "flow_run": submitted.name,
         "page": submitted.page,
-        "results": as_rows(_of_flow(settings, submitted.flow_run_id)),
+        **_report(settings, *result_keys(settings, submitted.flow_run_id)),
     }
 
 
-def _of_flow(settings: Settings, flow_run_id: str) -> list[Any]:
-    results = _open(settings)
-    return [result for result in results.search(status=None) if result.metadata.get("flow_run_id") == flow_run_id]
-
-
-def _report(settings: Settings, key: str) -> dict[str, Any]:
-    return {"results": as_rows([_open(settings)[key]])}
-
-
-def _open(settings: Settings) -> Any:
-    key = settings.tiled.api_key
-    return open_results(settings.tiled.uri, key.get_secret_value() if key else None, settings.tiled.results)
+def _report(settings: Settings, *keys: str) -> dict[str, Any]:
+    api_key = settings.tiled.api_key
+    uri, path = settings.tiled.uri, settings.tiled.results
+    with open_results(uri, api_key.get_secret_value() if api_key else None, path) as results:
+        return {"results": as_rows([results[key] for key in keys])}

@@ -34,7 +34,7 @@ def plan_samples(names: Sequence[str] | None, publish: bool) -> list[dict[str, A
     ServiceError
         tiled does not answer.
     """
-    with closing(PlanCatalogue.open()) as catalogue:
+    with closing(PlanCatalogue.open(patient=False)) as catalogue:
         found = catalogue.samples(names or None)
         if not found:
             asked = ", ".join(names or ()) or "any sample"

@@ -86,6 +86,12 @@ class PrefectApi:
         body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"}
         return [_info(run) for run in self._call("POST", "/flow_runs/filter", body)]
 
+    def artifact_descriptions(self, flow_run_id: str) -> list[str]:
+        """Descriptions of what a flow run left for people to read, oldest first."""
+        body = {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}}
+        found = self._call("POST", "/artifacts/filter", body)
+        return [told["description"] for told in sorted(found, key=lambda told: str(told["created"]))]
+
     def set_state(self, flow_run_id: str, state: str, message: str) -> None:
         """Put a flow run into a state, whatever Prefect's rules say."""
         body = {"state": {"type": state, "message": message}, "force": True}

@@ -9,6 +9,7 @@ from tiled.client import from_uri
 
 from beamline_ml.acquisition.containers import RUNS_SPEC, open_container
 from beamline_ml.errors import ServiceError
+from beamline_ml.results.search import knock
 from beamline_ml.settings import Settings, load_settings
 
 
@@ -31,8 +32,13 @@ class SampleCatalogue:
         self.results = open_container(self._root, f"{settings.tiled.results}/{self.container}")
 
     @classmethod
-    def open(cls) -> Self:
+    def open(cls, patient: bool = True) -> Self:
         """Connect with the settings of profile and environment.
+
+        Parameters
+        ----------
+        patient
+            Try again for half a minute where nobody listens, as a flow does. A person is told at once.
 
         Raises
         ------
@@ -41,8 +47,10 @@ class SampleCatalogue:
         """
         settings = load_settings()
         try:
+            if not patient:
+                knock(settings.tiled.uri)
             return cls(settings)
-        except httpx.HTTPError as error:
+        except (OSError, httpx.HTTPError) as error:
             raise ServiceError(
                 f"tiled at {settings.tiled.uri} does not answer ({error!r}).", "Start it; beamline-ml doctor says more."
             ) from error

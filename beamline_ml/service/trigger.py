@@ -74,6 +74,18 @@ def wait_for_flow_run(settings: Settings, flow_run_id: str, timeout_s: float, po
     return run
 
 
+def result_keys(settings: Settings, flow_run_id: str) -> list[str]:
+    """Keys of the results that a flow run made, or found made already.
+
+    Raises
+    ------
+    ServiceError
+        When Prefect does not answer.
+    """
+    with closing(PrefectApi(settings.prefect)) as api:
+        return api.artifact_descriptions(flow_run_id)
+
+
 def fit_here(settings: Settings, run_uid: str, parameters: dict[str, Any] | None = None) -> Any:
     """Run the flow ``xpcs-fit`` in this process and return what it returns; Prefect records it.
 

@@ -7,16 +7,17 @@ import time
 import pytest
 
 from beamline_ml.service.catch_up import submit_missing_fits
-from beamline_ml.service.trigger import fit_here, submit_fit, wait_for_flow_run
+from beamline_ml.service.fitting import FitRequest, fit_and_report
+from beamline_ml.service.trigger import fit_here
 from tests.faults.conftest import Beamline, Fitted
 from tests.service.processes import eventually
 
 
 def test_asking_again_through_a_worker_changes_nothing(beamline: Beamline, fitted: Fitted) -> None:
     before = beamline.results(fitted.uid)
-    submitted = submit_fit(beamline.stack.settings, fitted.uid)
-    done = wait_for_flow_run(beamline.stack.settings, submitted.flow_run_id, timeout_s=120.0)
-    assert done.state == "COMPLETED", done.message
+    told = fit_and_report(beamline.stack.settings, FitRequest(fitted.uid, {}, wait_s=120.0))
+    assert [result["scan_uid"] for result in told["results"]] == [fitted.uid]
+    assert told["results"][0]["status"] == "complete"
     assert beamline.results(fitted.uid) == before
 
 
@@ -31,8 +32,9 @@ def test_asking_again_from_python_changes_nothing(
 
 
 def test_other_settings_give_a_second_result_beside_the_first(beamline: Beamline, fitted: Fitted) -> None:
-    submitted = submit_fit(beamline.stack.settings, fitted.uid, {"last_frame": 150})
-    assert wait_for_flow_run(beamline.stack.settings, submitted.flow_run_id, timeout_s=120.0).state == "COMPLETED"
+    request = FitRequest(fitted.uid, {"last_frame": 150}, wait_s=120.0)
+    (told,) = fit_and_report(beamline.stack.settings, request)["results"]
+    assert told["settings"]["last_frame"] == 150
     assert beamline.statuses(fitted.uid) == ["complete", "complete"]
 
 

@@ -1,6 +1,7 @@
 """The built wheel carries all that a machine without a checkout needs."""
 
 import json
+import os
 import subprocess
 import zipfile
 
@@ -44,6 +45,7 @@ def test_demo_from_the_wheel_on_real_frames(wheel_environment, outside, test_dat
             "--json",
             outside / "report.json",
         ],
+        env={**os.environ, "BEAMLINE_ML_ANALYSIS__FIT_BUDGET_S": "15"},
         capture_output=True,
         text=True,
         timeout=380,
