@@ -25,8 +25,9 @@ $(VENV)/.dev-ready: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.run-ready ## run the whole chain on a simulated beamline
 	$(BIN)/beamline-ml demo $(DEMO_ARGS)
 
+# One thread in each process: threads of several processes that wait for each other on few processors cost a third more.
 test: $(VENV)/.dev-ready ## everything that needs no GPU and no outside service
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
 
 test-fast: $(VENV)/.dev-ready ## without the tests that bring up services or train for long
 	$(BIN)/python -m pytest -m 'not slow' $(TEST_ARGS)

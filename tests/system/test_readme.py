@@ -42,7 +42,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
         "BEAMLINE_ML_STATE_DIR": str(tmp_path_factory.mktemp("state")),
         "COLUMNS": "120",
         # Of the 40 s that a user's demo takes for it; the model needs less to agree with the truth.
-        "BEAMLINE_ML_ANALYSIS__FIT_BUDGET_S": "15",
+        "BEAMLINE_ML_ANALYSIS__FIT_BUDGET_S": "12",
     }
 
 

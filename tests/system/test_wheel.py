@@ -45,7 +45,7 @@ def test_demo_from_the_wheel_on_real_frames(wheel_environment, outside, test_dat
             "--json",
             outside / "report.json",
         ],
-        env={**os.environ, "BEAMLINE_ML_ANALYSIS__FIT_BUDGET_S": "15"},
+        env={**os.environ, "BEAMLINE_ML_ANALYSIS__FIT_BUDGET_S": "12"},
         capture_output=True,
         text=True,
         timeout=380,
