@@ -25,7 +25,7 @@ $(VENV)/.dev-ready: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.run-ready ## run the whole chain on a simulated beamline
 	$(BIN)/beamline-ml demo $(DEMO_ARGS)
 
-# One thread in each process: threads of several processes that wait for each other on few processors cost a third more.
+# One thread in each process: OpenMP's threads burn time waiting where others have the processors.
 test: $(VENV)/.dev-ready ## everything that needs no GPU and no outside service
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
 
