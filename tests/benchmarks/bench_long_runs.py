@@ -1,6 +1,7 @@
 """Correlation of long runs, half an hour of measuring: ``python -m tests.benchmarks.bench_long_runs``.
 
-Two-time functions of 2,000 and 5,000 frames against the peers (as ``bench_correlation`` does it for 1,000), and
+Two-time functions of 2,000 and 5,000 frames against the peers (as ``bench_correlation`` does it for 1,000), how much of
+our time the system takes to hand out memory (``python -m tests.benchmarks.bench_long_runs system`` for that alone), and
 every one of 100,000 frames of 1 Mpixel through the bounded correlators, with the memory of the whole process.
 """
 
@@ -39,6 +40,20 @@ def two_time_rows(n_frames: int) -> list[Row]:
     ]
 
 
+def system_row(n_frames: int = LENGTHS[0]) -> Row:
+    """Seconds that the system takes beside those of the correlator, in the quickest of some repeats."""
+    qmap = QMap.from_geometry(GEOMETRY, SHAPE, n_q=18, n_static=36)
+    frames = speckle(0.05, n_frames)
+    took = []
+    for _ in range(1 + REPEATS):
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        two_time(frames, qmap)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        took.append((after.ru_stime - before.ru_stime, after.ru_utime - before.ru_utime))
+    system, user = min(took)
+    return _row(f"two_time_sparse_{n_frames}_system_cpu_s", system, "CPU s", "user time", user, user / system)
+
+
 def bounded_rows() -> list[Row]:
     """CPU seconds of a block, early and late, when every frame is sent, and the process's largest memory."""
     shape = (1024, 1024)
@@ -67,8 +82,8 @@ def bounded_rows() -> list[Row]:
 def rows() -> list[Row]:
     """Benchmark rows of long runs."""
     torch.set_num_threads(1)
-    return [*bounded_rows(), *(row for n_frames in LENGTHS for row in two_time_rows(n_frames))]
+    return [*bounded_rows(), system_row(), *(row for n_frames in LENGTHS for row in two_time_rows(n_frames))]
 
 
 if __name__ == "__main__":
-    json.dump(rows(), sys.stdout, indent=1)
+    json.dump([system_row()] if sys.argv[1:] == ["system"] else rows(), sys.stdout, indent=1)
