@@ -6,6 +6,8 @@ PIP := $(BIN)/pip --disable-pip-version-check
 ROOM ?= all
 # Processes that run tests side by side. On two processors a third gains nothing. 0: no others.
 JOBS ?= 2
+# Where containers forbid bytecode files, each process of the stack and of the tests would compile the project anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-fast bench lint format clean
 .DEFAULT_GOAL := demo

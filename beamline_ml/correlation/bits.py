@@ -71,7 +71,7 @@ class BitGram:
             wider = np.zeros((self._columns.shape[0], self._bits.shape[0] // WORD), np.uint64)
             wider[:, : self._columns.shape[1]] = self._columns
             self._columns = wider
-            self._first = _grown(self._first, rows.shape[0])
+            self._first = _grown(self._first, self._bits.shape[0])
         done = lo
         while True:
             lists = (self._first[done:hi], self._extra_place, self._extra_count)

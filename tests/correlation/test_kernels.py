@@ -50,6 +50,20 @@ def test_kernel(name: str, largest: int, deliveries: list[tuple[int, int]]) -> N
     np.testing.assert_array_equal(np.tril(gram), expected(rows))
 
 
+@pytest.mark.parametrize("name", sorted(KERNELS))
+@pytest.mark.parametrize("first", [1, 20, 63, 64, 65])
+def test_kernel_of_a_run_whose_length_nobody_knows(name: str, first: int) -> None:
+    """There is room for the rows that came, and it grows with them."""
+    if name == "int8" and name not in kernel_rates():
+        pytest.skip("This processor has no exact int8 product.")
+    rows = rows_up_to(5)
+    gram = np.zeros((EDGES.size - 1, N, N), np.int64)
+    kernel = KERNELS[name](EDGES)
+    for lo, hi in pairwise([0, first, first + 1, 100, N]):
+        kernel.add(gram, rows[:hi], lo, hi, hi)
+    np.testing.assert_array_equal(np.tril(gram), expected(rows))
+
+
 def test_bytes_do_not_overflow_over_more_pixels_than_one_product_holds() -> None:
     rows = np.full((2, INT8_PIXELS + 1000), 255, np.uint8)
     gram = np.zeros((1, 2, 2), np.int64)

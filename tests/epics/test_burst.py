@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import h5py
 import numpy as np
 import pytest
-from ophyd_async.epics.adsimdetector import SimDetector
 
 from beamline_ml.acquisition.raw_container import Connection
 from beamline_ml.errors import AcquisitionError
@@ -71,6 +70,10 @@ def run_of(raw: Any, uid: str) -> Any:
 
 
 def test_the_detector_is_the_class_of_ophyd_async_as_it_is(beamline: Beamline) -> None:
+    from ophyd_async.epics.adsimdetector import (
+        SimDetector,
+    )
+
     assert type(beamline.profile["det"]) is SimDetector
 
 
