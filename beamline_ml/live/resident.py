@@ -51,10 +51,13 @@ class Resident:
     ----------
     settings
         Where everything is.
+    parent
+        Id of the process that it belongs to, which may end while this one still gets ready.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, parent: int) -> None:
         self._settings = settings
+        self._parent = parent
         self._doorbell = Doorbell()
         self._catalogue: Catalogue | None = None
         self._known: set[str] = set()
@@ -174,12 +177,10 @@ class Resident:
 
     def run(self) -> NoReturn:
         """Follow runs until the process ends, or the process that started it."""
-        parent = os.getppid()
-        while True:
-            if os.getppid() != parent:
-                self._process.close()
-                sys.exit(0)
+        while os.getppid() == self._parent:
             self.step()
+        self._process.close()
+        sys.exit(0)
 
 
 def _warm_flow() -> Any:
@@ -226,13 +227,16 @@ def only_resident(state: StateDir) -> IO[str]:
 
 
 def main() -> int:
-    """Entry point of ``python -m beamline_ml.live.resident``."""
+    """Entry point of ``python -m beamline_ml.live.resident [PROCESS]``, which ends when that process does."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    parent = int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid()
+    if os.getppid() != parent:
+        return 0
     try:
         settings = load_settings()
         with only_resident(StateDir(settings.state_dir)):
-            Resident(settings).run()
+            Resident(settings, parent).run()
     except BeamlineMLError as error:
         print(error, file=sys.stderr)
         return 1

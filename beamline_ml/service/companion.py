@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -35,4 +36,5 @@ class Companion:
             self._not_before = now + min(self._backoff_s, _LONGEST_BACKOFF_S)
             self._process = None
         if now >= self._not_before:
-            self._process, self._began = subprocess.Popen([sys.executable, "-m", MODULE]), now
+            command = [sys.executable, "-m", MODULE, str(os.getpid())]
+            self._process, self._began = subprocess.Popen(command), now
