@@ -153,7 +153,9 @@ def transpose_bits(bits: Any, columns: Any, fresh: Any, first_block: Any, last_b
             for i in range(64):
                 columns[w * 64 + i, block] = square[i]
             if fresh.shape[0]:
-                fresh[block - first_block, w * 64 : w * 64 + 64] = square
+                # An assignment of slices would take seconds to compile, for its error message.
+                for i in range(64):
+                    fresh[block - first_block, w * 64 + i] = square[i]
 
 
 @numba.njit(cache=True)

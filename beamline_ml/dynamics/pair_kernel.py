@@ -31,13 +31,21 @@ def _weights(u):  # type: ignore[no-untyped-def]
     return k, b0, b1, b2, b3, d0, d1, d2, d3
 
 
+@numba.njit(cache=True, nogil=True)
+def _padded(coefficients):  # type: ignore[no-untyped-def]
+    """With four zeros more; one by one, as an assignment of slices takes seconds to compile, for its error message."""
+    padded = np.zeros(coefficients.shape[0] + 4)
+    for k in range(coefficients.shape[0]):
+        padded[k] = coefficients[k]
+    return padded
+
+
 @numba.njit(cache=True, fastmath=True, nogil=True)
 def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ignore[no-untyped-def]
     """Add pair velocities to ``out`` (n, 2) um/s; positions (n, 2) um, half list, spline coefficients um/s."""
     n_coefficients = coefficients.shape[0]
     spacing = cutoff / n_coefficients
-    padded = np.zeros(n_coefficients + 4)
-    padded[:n_coefficients] = coefficients
+    padded = _padded(coefficients)
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
@@ -69,8 +77,7 @@ def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_
     n_coefficients = coefficients.shape[0]
     m = tangent.shape[2]
     spacing = cutoff / n_coefficients
-    padded = np.zeros(n_coefficients + 4)
-    padded[:n_coefficients] = coefficients
+    padded = _padded(coefficients)
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
@@ -119,8 +126,7 @@ def pair_cotangent(x, box, first, second, coefficients, cutoff, cotangent, out_x
     """Reverse derivative: add J_x^T w to ``out_x`` (n, 2) and J_c^T w to ``out_c`` (n_coefficients,)."""
     n_coefficients = coefficients.shape[0]
     spacing = cutoff / n_coefficients
-    padded = np.zeros(n_coefficients + 4)
-    padded[:n_coefficients] = coefficients
+    padded = _padded(coefficients)
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
