@@ -1,22 +1,29 @@
-"""Exact sums over pixels of products of counts by matrix multiplication."""
+"""Exact sums over pixels of products of counts by matrix multiplication.
+
+torch is imported where it multiplies: it takes seconds, and whoever only fits curves or asks for a plan does without.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from beamline_ml.errors import CorrelationError
 from beamline_ml.records import Float64Array, IntArray
 
+if TYPE_CHECKING:
+    import torch
+
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
 MIN_PIXELS = 64
 STRIP = 128
+
+Precision = Literal["float32", "float64"]
 
 
 class PairKernel(Protocol):
@@ -58,7 +65,7 @@ class MatrixGram:
 
 def _add_float32(gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int) -> None:
     """Narrow strips, which leave out most of the upper triangle, of rows that are converted once."""
-    every = _tensor(rows[:hi]).to(_device()).to(torch.float32)
+    every = _tensor(rows[:hi], "float32")
     for first in range(lo, hi, STRIP):
         last = min(first + STRIP, hi)
         gram[first:last, :last] = (every[first:last] @ every[:last].T).cpu().numpy()
@@ -74,15 +81,17 @@ def gram_exact(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
     largest = max(_largest_energy(a), _largest_energy(b))
     n_pixels = a.shape[1]
     if largest <= FLOAT32_EXACT:
-        return _product(a, b, torch.float32)
+        return _product(a, b, "float32")
     if n_pixels >= 2 * MIN_PIXELS and largest < FLOAT32_EXACT * n_pixels / MIN_PIXELS:
         half = n_pixels // 2
         return gram_exact(a[:, :half], b[:, :half]) + gram_exact(a[:, half:], b[:, half:])
-    return _product(a, b, torch.float64)
+    return _product(a, b, "float64")
 
 
 def gram_float(a: Float64Array, b: Float64Array) -> Float64Array:
     """(n_a, n_b) float64 sums over pixels of a * b; the same inputs in the same shapes give the same bits."""
+    import torch
+
     # Fresh, aligned tensors: BLAS may round differently for operands that are aligned differently.
     left, right = (torch.from_numpy(np.array(rows, np.float64, order="C")) for rows in (a, b))
     return (left @ right.T).numpy()
@@ -99,19 +108,18 @@ def check_range(max_count: int, n_pixels: int) -> None:
     )
 
 
-def _product(a: NDArray[Any], b: NDArray[Any], dtype: torch.dtype) -> IntArray:
-    left, right = (_tensor(rows).to(_device()).to(dtype) for rows in (a, b))
-    return (left @ right.T).cpu().numpy().astype(np.int64)
+def _product(a: NDArray[Any], b: NDArray[Any], precision: Precision) -> IntArray:
+    return (_tensor(a, precision) @ _tensor(b, precision).T).cpu().numpy().astype(np.int64)
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _tensor(rows: NDArray[Any], precision: Precision) -> torch.Tensor:
+    """Counts as floating-point numbers, on the GPU when there is one."""
+    import torch
 
-
-def _tensor(rows: NDArray[Any]) -> torch.Tensor:
     # torch converts few unsigned types; wider counts go through a signed type that holds them.
     narrow = rows if rows.dtype == np.uint8 else rows.astype(np.int64)
-    return torch.from_numpy(narrow)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.from_numpy(narrow).to(device).to(getattr(torch, precision))
 
 
 def _largest_energy(rows: NDArray[Any]) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from beamline_ml.records import IntArray
+
+if TYPE_CHECKING:
+    import torch
 
 BASE = 256
 CENTRE = 128
@@ -82,6 +84,8 @@ def _lower_blocks(lo: int, hi: int) -> list[tuple[tuple[int, int], tuple[int, in
 def _add_block(
     target: NDArray[np.int64], digits: list[_Digit], rows: tuple[int, int], columns: tuple[int, int], fresh: bool
 ) -> None:
+    import torch
+
     down, across = slice(*rows), slice(*columns)
     for one in digits:
         for other in digits:
@@ -99,6 +103,8 @@ def _digits(rows: NDArray[Any]) -> list[_Digit]:
 
 
 def _digit(rows: NDArray[Any], place: int, largest: int) -> _Digit:
+    import torch
+
     shift = 8 * place
     centre = CENTRE if min(largest >> shift, BASE - 1) >= CENTRE or (place == 0 and largest >= BASE) else 0
     n, n_pixels = rows.shape

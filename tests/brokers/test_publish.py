@@ -69,7 +69,7 @@ def test_a_scan_comes_straight_and_waits_for_a_writer_that_is_late(
 ) -> None:
     publication = BrokerPublication(settings)
     uid = scan(run_engine, motor, publication)
-    assert len(waiting_journals(outbox_folder(settings))) == 1
+    assert eventually(lambda: len(waiting_journals(outbox_folder(settings))) == 1, 10)
     stop = running(settings)
     assert publication.close(30.0)
     assert eventually(lambda: is_written(container, uid), 60)
