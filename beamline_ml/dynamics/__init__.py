@@ -2,23 +2,10 @@
 
 Start with ``observations`` (what goes in), ``model`` (what may be chosen), ``fit`` and ``forecast``; the pair kernel is
 in ``pair_kernel``, the integration in ``flow``, the reason for ensembles in ``statistical_gauss_newton``.
+
+Names are loaded on first use: simulating a system needs no torch, fitting one does.
 """
 
-from beamline_ml.dynamics.fit import fit
-from beamline_ml.dynamics.forecast import forecast
-from beamline_ml.dynamics.model import DynamicsModel
-from beamline_ml.dynamics.observations import CorrelationObservations
-from beamline_ml.dynamics.pattern_fit import PatternFit
-from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
-from beamline_ml.dynamics.result import DynamicsFit
+import lazy_loader
 
-__all__ = [
-    "CorrelationObservations",
-    "DynamicsFit",
-    "DynamicsModel",
-    "PatternFit",
-    "PatternObservations",
-    "PatternScattering",
-    "fit",
-    "forecast",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -151,7 +151,7 @@ def _step_back() -> None:
 
 def _warm() -> None:
     """Import what fits need, before the first one is asked for."""
-    import beamline_ml.dynamics  # noqa: F401
+    from beamline_ml.dynamics import fit, forecast  # noqa: F401
 
 
 def answer(question: Question, before: Any | None) -> Answer:

@@ -231,8 +231,6 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     parent = int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid()
-    if os.getppid() != parent:
-        return 0
     try:
         settings = load_settings()
         with only_resident(StateDir(settings.state_dir)):

@@ -32,12 +32,17 @@ def expected(rows: np.ndarray) -> np.ndarray:
     return np.stack([np.tril(counts[:, a:b] @ counts[:, a:b].T) for a, b in pairwise(EDGES)])
 
 
+@pytest.fixture(params=sorted(KERNELS))
+def name(request: pytest.FixtureRequest) -> str:
+    """Each kernel that this processor has."""
+    if request.param == "int8" and request.param not in kernel_rates():
+        pytest.skip("This processor has no exact int8 product.")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("largest", [1, 2, 127, 128, 255, 256, 40_000, INT8_MAX])
-@pytest.mark.parametrize("name", sorted(KERNELS))
 @pytest.mark.parametrize("deliveries", [[(0, N)], [(64, 128), (0, 5), (128, N), (5, 64)]], ids=["whole", "in parts"])
 def test_kernel(name: str, largest: int, deliveries: list[tuple[int, int]]) -> None:
-    if name == "int8" and name not in kernel_rates():
-        pytest.skip("This processor has no exact int8 product.")
     rows = rows_up_to(largest)
     arrived = np.zeros_like(rows)
     gram = np.zeros((EDGES.size - 1, N, N), np.int64)
@@ -50,12 +55,9 @@ def test_kernel(name: str, largest: int, deliveries: list[tuple[int, int]]) -> N
     np.testing.assert_array_equal(np.tril(gram), expected(rows))
 
 
-@pytest.mark.parametrize("name", sorted(KERNELS))
 @pytest.mark.parametrize("first", [1, 20, 63, 64, 65])
 def test_kernel_of_a_run_whose_length_nobody_knows(name: str, first: int) -> None:
     """There is room for the rows that came, and it grows with them."""
-    if name == "int8" and name not in kernel_rates():
-        pytest.skip("This processor has no exact int8 product.")
     rows = rows_up_to(5)
     gram = np.zeros((EDGES.size - 1, N, N), np.int64)
     kernel = KERNELS[name](EDGES)

@@ -81,7 +81,7 @@ def test_two_time(blocks: list[tuple[int, int]], bright: bool, normalization: st
 
 def test_two_blocks_split_anywhere() -> None:
     """The first block decides how much room there is; what comes later must not lie beyond it."""
-    whole = two_time(FRAMES, QMAP).c2.tobytes()
+    whole = expected_two_time(bright=False).c2.tobytes()
     for first in range(1, N_FRAMES):
         accumulator = TwoTimeAccumulator(QMAP)
         accumulator.add(FRAMES[:first], 0)

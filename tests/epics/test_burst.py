@@ -70,9 +70,8 @@ def run_of(raw: Any, uid: str) -> Any:
 
 
 def test_the_detector_is_the_class_of_ophyd_async_as_it_is(beamline: Beamline) -> None:
-    from ophyd_async.epics.adsimdetector import (
-        SimDetector,
-    )
+    # Slow to import, and every process of a test run imports this module.
+    from ophyd_async.epics.adsimdetector import SimDetector
 
     assert type(beamline.profile["det"]) is SimDetector
 

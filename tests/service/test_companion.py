@@ -11,11 +11,11 @@ from pathlib import Path
 from tests.service.processes import eventually, is_alive
 
 STARTS_AND_IS_KILLED = """
-import os, signal
+import os, pathlib, signal, psutil
 from beamline_ml.service.companion import Companion
 companion = Companion()
 companion.keep()
-print(companion._process.pid, flush=True, file=open("pid", "w"))
+pathlib.Path("pid").write_text(str(psutil.Process().children()[0].pid))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -94,3 +94,14 @@ def test_new_profile_is_loadable_and_never_overwrites(outside, monkeypatch):
     again = run("new-profile", "my_beamline")
     assert again.returncode == 1
     assert "exists already" in again.stderr
+
+
+def test_what_starts_first_imports_nothing_slow():
+    """A command that only looks something up, or has yet to start a stack, answers soon."""
+    first = ["service.up", "service.demo", "service.demo_movie", "service.plan_commands", "live.page.server"]
+    script = (
+        f"import sys, {', '.join(f'beamline_ml.{module}' for module in first)};"
+        "print([m for m in ('torch', 'prefect', 'ophyd_async', 'bluesky_tiled_plugins') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]"

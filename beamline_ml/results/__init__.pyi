@@ -1,0 +1,10 @@
+from .assembly import Analysis as Analysis
+from .assembly import assemble as assemble
+from .client import XPCSFit as XPCSFit
+from .failures import publish_failure as publish_failure
+from .nxxpcs import export_nxxpcs as export_nxxpcs
+from .publish import drafted as drafted
+from .publish import find_complete as find_complete
+from .publish import publish_result as publish_result
+from .search import Results as Results
+from .search import open_results as open_results
