@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from tiled.client.utils import ClientError
@@ -32,6 +33,14 @@ class Announced:
     """Whether there is a stop document."""
 
 
+class Announcement(NamedTuple):
+    """That a run has so many frames, and when this was first heard."""
+
+    n_frames: int
+    heard_at: float
+    """Seconds since the epoch."""
+
+
 class RunFeed:
     """Follows the frames that the catalogue announces for one run.
 
@@ -52,6 +61,8 @@ class RunFeed:
         self._thread: threading.Thread | None = None
         self._told = 0
         self._known = Announced(0, False)
+        self._telling = threading.Lock()
+        self._announcements: deque[Announcement] = deque()
         self._looked_at = self._listened_at = -1e9
         self.misses = 0
         """How often tiled did not answer."""
@@ -73,8 +84,18 @@ class RunFeed:
         """Note what a notification says: the array has at least this length."""
         shape = getattr(update, "shape", None)
         if shape:
-            self._told = max(self._told, int(shape[0]))
+            self._tell(int(shape[0]))
         self._bell.set()
+
+    def _tell(self, n_frames: int) -> None:
+        with self._telling:
+            if n_frames > self._told:
+                self._told = n_frames
+                self._announcements.append(Announcement(n_frames, time.time()))
+
+    def announcements(self) -> list[Announcement]:
+        """What was announced since the last call, in order."""
+        return [self._announcements.popleft() for _ in range(len(self._announcements))]
 
     def close(self) -> None:
         """Listen no more."""
@@ -93,7 +114,8 @@ class RunFeed:
             self._clients = None
             _log.warning("run %s cannot be looked up: %r", uid[:8], error)
         else:
-            self._known = Announced(max(n_frames, self._known.n_frames), stopped or self._known.stopped)
+            self._tell(n_frames)
+            self._known = Announced(self._known.n_frames, stopped or self._known.stopped)
         self._looked_at = time.monotonic()
 
     def _refreshed(self) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from beamline_ml.frames import FrameReader, open_frames
 from beamline_ml.live.advising import advice_so_far
 from beamline_ml.live.checkpoint import Checkpoint
 from beamline_ml.live.correlator import LiveCorrelator
-from beamline_ml.live.feed import Announced, RunFeed
+from beamline_ml.live.feed import Announced, Announcement, RunFeed
 from beamline_ml.live.forecaster import FitProcess, Forecaster
 from beamline_ml.live.record import LiveRecord
 from beamline_ml.live.scoring import Score, scores
@@ -81,9 +81,9 @@ class Follower:
         self._rows: TwoTime | None = None
         self._updated_at = self._tables_at = self._saved_at = -math.inf
         self._took_s = 0.0
-        self._announced_at: list[tuple[int, float]] = []
+        self._unpublished: list[Announcement] = []
         self.lags_s: list[float] = []
-        """For each update, time from the announcement of its newest frame to its C2 in tiled."""
+        """For each announcement of frames, time until their C2 was in tiled."""
         self.missed_updates = 0
         """Updates that tiled did not take; their rows went with the next one."""
 
@@ -163,7 +163,7 @@ class Follower:
         if n_frames <= correlator.n_frames:
             return False
         assert self._reader is not None
-        self._announced_at.append((n_frames, time.time()))
+        self._unpublished += self.feed.announcements()
         self._reader.grow(n_frames)
         for block in self._reader.blocks(first=correlator.n_frames, last=n_frames):
             correlator.add(block, self._reader.read)
@@ -173,11 +173,12 @@ class Follower:
         """Publish, when it is time to; the longer an update takes, the less often it is made."""
         now = time.monotonic()
         pause_s = max(self._settings.live.update_s, self._took_s / _SHARE)  # from one beginning to the next
-        if self._correlator.n_frames >= 2 and self._announced_at and now - self._updated_at >= pause_s:
+        if self._correlator.n_frames >= 2 and self._unpublished and now - self._updated_at >= pause_s:
             self._publish()
             self._took_s = time.monotonic() - now
             self._updated_at = now
         if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * self._took_s):
+            self._publish_mirror_image()
             self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
             self.save()
@@ -192,8 +193,13 @@ class Follower:
             record.publish_rows(rows, anew=anew)
             self._known_bad = self._correlator.rebuilt
             self._note_lag()
-            record.publish_mirror_image(rows)
         self._rows = rows
+
+    def _publish_mirror_image(self) -> None:
+        """Make C2 symmetric in tiled; seldom, as it is a second write of as many values that nobody urgently needs."""
+        if self._rows is not None:
+            with self._tolerating_absence():
+                self._opened_record().publish_mirror_image(self._rows)
 
     def _binned(self) -> TwoTime:
         """C2 so far, in the rows that the final result publishes."""
@@ -202,9 +208,8 @@ class Follower:
 
     def _note_lag(self) -> None:
         n_frames, now = self._correlator.n_frames, time.time()
-        done = [at for n, at in self._announced_at if n <= n_frames]
-        self.lags_s += [now - at for at in done]
-        self._announced_at = [(n, at) for n, at in self._announced_at if n > n_frames]
+        self.lags_s += [now - at for n, at in self._unpublished if n <= n_frames]
+        self._unpublished = [told for told in self._unpublished if told.n_frames > n_frames]
 
     def _begin_tables(self, rows: TwoTime, announced: Announced) -> None:
         """Have everything but C2 itself brought up to date, in a thread that C2 does not wait for."""
@@ -277,6 +282,7 @@ class Follower:
     def publish_all(self) -> None:
         """Bring everything in tiled up to date, at once."""
         self._publish()
+        self._publish_mirror_image()
         if self._tables is not None:
             self._tables.result()
         if self._rows is not None:

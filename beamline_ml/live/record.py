@@ -18,6 +18,7 @@ from beamline_ml.results.content import ResultArray, ResultTable
 from beamline_ml.results.identity import json_safe, result_key
 
 SPEC = "XPCSLive"
+_SO_FAR = "two-time correlation so far; columns follow their rows within seconds"
 _CONFLICT = 409
 
 
@@ -45,7 +46,7 @@ class LiveRecord:
         self._time_binning = time_binning
         self._node = self._opened()
         self._children: dict[str, Any] = {}
-        self._published = self._mirrored = self._whole_from = self._profiled = self._n_forecasts = 0
+        self._published = self._mirrored = self._profiled = self._n_forecasts = 0
 
     @property
     def key(self) -> str:
@@ -98,20 +99,18 @@ class LiveRecord:
         if "c2" not in self._children and not self._found("c2"):
             every = f", averaged over {self._time_binning} frames" if self._time_binning > 1 else ""
             dims = ("q", "t1", "t2")
-            self.put_array(ResultArray("c2", rows.c2, dims, "1", f"two-time correlation so far{every}"))
+            self.put_array(ResultArray("c2", rows.c2, dims, "1", f"{_SO_FAR}{every}"))
             first = 0
         else:
             self._patch("c2", rows.c2[:, first:, :], (0, first, 0))
-        self._mirrored = min(self._mirrored, first)
-        self._whole_from = first
+        self._mirrored = n if first == 0 else min(self._mirrored, first)
         self._published = n
 
     def publish_mirror_image(self, rows: TwoTime) -> None:
         """Add the columns that belong to rows published since the last mirror image, so that C2 is symmetric again."""
         n = min(rows.c2.shape[1], self._published)
         if self._mirrored < n:
-            # Rows from the last addition on have all their columns already.
-            self._patch("c2", rows.c2[:, : self._whole_from, self._mirrored : n], (0, 0, self._mirrored))
+            self._patch("c2", rows.c2[:, :n, self._mirrored : n], (0, 0, self._mirrored))
         self._mirrored = n
 
     def publish_profile(self, rows: TwoTime) -> None:
