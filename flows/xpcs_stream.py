@@ -6,21 +6,21 @@ its own for each run would start too late. Prefect shows it beside the fits.
 
 from __future__ import annotations
 
-from typing import Any
+from concurrent.futures import Future
 
 from prefect import flow
 
 
 @flow(name="xpcs-stream", validate_parameters=False)
-def xpcs_stream(run_uid: str, follower: Any) -> str:
+def xpcs_stream(run_uid: str, following: Future[str]) -> str:
     """Correlate, fit and forecast a run as its frames land; returns how it ended: 'stopped' or 'idle'.
 
     Parameters
     ----------
     run_uid
         Uid of the run.
-    follower
-        A :class:`beamline_ml.live.follower.Follower` that has begun with this run.
+    following
+        What :meth:`beamline_ml.live.follower.Follower.follow` returns, called in a thread of its own: frames do not
+        wait until Prefect has taken note of the run.
     """
-    ended: str = follower.follow()
-    return ended
+    return following.result()

@@ -13,13 +13,16 @@ from beamline_ml.records import BoolArray, FrameBlock, TwoTime
 
 ReadFrames = Callable[[int, int], FrameBlock]
 
+SEARCH_GROWTH = 4
+"""How many times as many frames as in the last search make another one worth its time."""
+
 
 class LiveCorrelator:
     """Adds frames in order and finds bad pixels by the rule of the final analysis.
 
-    The final analysis searches the first ``n_sample`` frames for bad pixels. Here the search is repeated each time
-    that these frames have doubled, and at the end of the run; when it finds other pixels, the frames so far are
-    correlated again.
+    The final analysis searches the first ``n_sample`` frames for bad pixels. Here the search is made in the first
+    frames, repeated by whoever has time for it when :attr:`n_to_search` says so, and at the end of the run; when it
+    finds other pixels, the frames so far are correlated again.
 
     Parameters
     ----------
@@ -51,27 +54,38 @@ class LiveCorrelator:
         if block.first_index != self.n_frames:
             raise ValueError(f"The cursor is at frame {self.n_frames}, the block begins at {block.first_index}.")
         end = self.n_frames + len(block.frames)
-        due = min(max(1, 2 * self._searched), self._n_sample)
-        if self._searched < due <= end:
-            self._search(read, min(end, self._n_sample))
+        if self._accumulator is None:
+            n = min(end, self._n_sample)
+            self.adopt(self.search(read, n), n, read)
         assert self._accumulator is not None
         self._accumulator.add(block.frames, block.first_index)
         self.n_frames = end
 
-    def settle(self, read: ReadFrames) -> None:
-        """The run is over: search for bad pixels in all that the final analysis searches."""
-        if self._searched < min(self.n_frames, self._n_sample):
-            self._search(read, min(self.n_frames, self._n_sample))
+    @property
+    def n_to_search(self) -> int:
+        """In how many frames to look for bad pixels next; 0 while there are not enough new ones."""
+        n = min(self.n_frames, self._n_sample)
+        return n if n >= min(SEARCH_GROWTH * self._searched, self._n_sample) and n > self._searched else 0
 
-    def _search(self, read: ReadFrames, n: int) -> None:
-        bad = UnusablePixels.found_in(read(0, n).frames, self._qmap).all
-        self._searched = n
+    def search(self, read: ReadFrames, n: int) -> BoolArray:
+        """(rows, cols) True where the first ``n`` frames show a bad pixel; changes nothing, so any thread may do it."""
+        return UnusablePixels.found_in(read(0, n).frames, self._qmap).all
+
+    def adopt(self, bad: BoolArray, n_searched: int, read: ReadFrames) -> None:
+        """Leave out these pixels, found in ``n_searched`` frames; others than before cost a new correlation."""
+        self._searched = n_searched
         if self._bad is None or not np.array_equal(bad, self._bad):
             self.rebuilt += self._bad is not None
             self._bad = bad
             self._accumulator = self._fresh(bad)
             if self.n_frames:
                 self._accumulator.add(read(0, self.n_frames).frames, 0)
+
+    def settle(self, read: ReadFrames) -> None:
+        """The run is over: search for bad pixels in all that the final analysis searches."""
+        n = min(self.n_frames, self._n_sample)
+        if self._searched < n:
+            self.adopt(self.search(read, n), n, read)
 
     def _fresh(self, bad: BoolArray) -> TwoTimeAccumulator:
         return TwoTimeAccumulator(self._qmap.without(bad), self._frame_period_s, normalization=self._normalization)

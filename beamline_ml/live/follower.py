@@ -26,7 +26,7 @@ from beamline_ml.live.forecaster import FitProcess, Forecaster
 from beamline_ml.live.record import LiveRecord
 from beamline_ml.live.scoring import Score, scores
 from beamline_ml.live.tables import Ageing, forecast_table, g2_table, relaxation_table
-from beamline_ml.records import G2, RelaxationFits, RunDescription, TwoTime
+from beamline_ml.records import G2, BoolArray, RelaxationFits, RunDescription, TwoTime
 from beamline_ml.service.analysis import (
     MOST_ROWS_PUBLISHED,
     Subject,
@@ -70,6 +70,7 @@ class Follower:
         self._checkpoint = Checkpoint(settings.state_dir / "live", uid)
         self._forecaster = Forecaster(process, settings.live.fit_budget_s)
         self._desk = ThreadPoolExecutor(1, "tables")
+        self._search: tuple[int, Future[BoolArray]] | None = None
         self._tables: Future[None] | None = None
         self.feed: RunFeed
         self._reader: FrameReader | None = None
@@ -167,7 +168,17 @@ class Follower:
         self._reader.grow(n_frames)
         for block in self._reader.blocks(first=correlator.n_frames, last=n_frames):
             correlator.add(block, self._reader.read)
+        self._look_for_bad_pixels(correlator, self._reader)
         return True
+
+    def _look_for_bad_pixels(self, correlator: LiveCorrelator, reader: FrameReader) -> None:
+        """In a thread that C2 does not wait for: search the frames so far; here: leave out what a search has found."""
+        if self._search is None and (n := correlator.n_to_search):
+            self._search = n, self._desk.submit(correlator.search, reader.read, n)
+        elif self._search is not None and self._search[1].done():
+            n, found = self._search
+            correlator.adopt(found.result(), n, reader.read)
+            self._search = None
 
     def _update(self, announced: Announced) -> None:
         """Publish, when it is time to; the longer an update takes, the less often it is made."""
@@ -274,6 +285,8 @@ class Follower:
         """Everything of the run is in: publish the last state, as the final analysis will see it."""
         assert self._reader is not None
         self._forecaster.close()
+        if self._search is not None:
+            self._search[1].cancel()
         self._correlator.settle(self._reader.read)
         self.publish_all()
         if self._correlator.n_frames:

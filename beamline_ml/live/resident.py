@@ -13,6 +13,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import closing
 from typing import IO, Any, NoReturn
 
@@ -136,15 +138,24 @@ class Resident:
         self._warm_fits()  # the last one may have been given up, and its process with it
 
     def _recorded(self, follower: Follower) -> str:
-        """Follow the run as a flow run; when Prefect is away, without it."""
+        """Follow the run, shown as a flow run where Prefect is there; following waits for Prefect in no case."""
+        following = _begun(follower.follow, f"follow-{follower.uid[:8]}")
+        try:
+            if self._prefect_answers(follower.uid):
+                with prefect_context(self._settings.prefect):
+                    return str(self._flow(run_uid=follower.uid, following=following))
+        finally:
+            wait([following])
+        return following.result()
+
+    def _prefect_answers(self, uid: str) -> bool:
         try:
             with closing(PrefectApi(self._settings.prefect)) as api:
                 api.check()
         except ServiceError as error:
-            _log.warning("run %s is followed without Prefect: %s", follower.uid, error)
-            return str(self._flow.fn(follower.uid, follower))
-        with prefect_context(self._settings.prefect):
-            return str(self._flow(run_uid=follower.uid, follower=follower))
+            _log.warning("run %s is followed without Prefect: %s", uid, error)
+            return False
+        return True
 
     def _supersede(self, catalogue: Catalogue, follower: Follower) -> None:
         """Once the final result is complete, the live record points to it."""
@@ -181,6 +192,20 @@ class Resident:
             self.step()
         self._process.close()
         sys.exit(0)
+
+
+def _begun(work: Callable[[], str], name: str) -> Future[str]:
+    """What ``work`` returns, called in a thread that does not keep this process alive."""
+    done: Future[str] = Future()
+
+    def do() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            done.set_exception(error)
+
+    threading.Thread(target=do, name=name, daemon=True).start()
+    return done
 
 
 def _warm_flow() -> Any:

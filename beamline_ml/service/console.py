@@ -95,6 +95,8 @@ class Hops:
 def addresses(stack: Stack) -> Table:
     """Where the pages of a running stack are."""
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")  # an address is copied whole, however narrow the window
     table.add_row("live page", stack.page_uri)
     table.add_row("tiled page", f"{stack.tiled_uri}/ui?api_key={stack.state.api_key()}")
     table.add_row("Prefect page", stack.prefect_api_url.removesuffix("/api"))
