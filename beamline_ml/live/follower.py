@@ -282,9 +282,11 @@ class Follower:
         }
 
     def _finish(self) -> None:
-        """Everything of the run is in: publish the last state, as the final analysis will see it."""
+        """Everything of the run is in: publish the last rows, then all of it as the final analysis will see it."""
         assert self._reader is not None
         self._forecaster.close()
+        if self._unpublished and self._correlator.n_frames >= 2:
+            self._publish()
         if self._search is not None:
             self._search[1].cancel()
         self._correlator.settle(self._reader.read)
