@@ -64,8 +64,10 @@ class LiveCorrelator:
     @property
     def n_to_search(self) -> int:
         """In how many frames to look for bad pixels next; 0 while there are not enough new ones."""
-        n = min(self.n_frames, self._n_sample)
-        return n if n >= min(SEARCH_GROWTH * self._searched, self._n_sample) and n > self._searched else 0
+        n, due = min(self.n_frames, self._n_sample), SEARCH_GROWTH * self._searched
+        if 2 * due > self._n_sample:  # the last search follows soon after
+            due = self._n_sample
+        return n if n >= due and n > self._searched else 0
 
     def search(self, read: ReadFrames, n: int) -> BoolArray:
         """(rows, cols) True where the first ``n`` frames show a bad pixel; changes nothing, so any thread may do it."""
@@ -81,11 +83,11 @@ class LiveCorrelator:
             if self.n_frames:
                 self._accumulator.add(read(0, self.n_frames).frames, 0)
 
-    def settle(self, read: ReadFrames) -> None:
-        """The run is over: search for bad pixels in all that the final analysis searches."""
+    @property
+    def n_to_settle(self) -> int:
+        """In how many frames to look for bad pixels when the run is over, as the final analysis does; 0: it is done."""
         n = min(self.n_frames, self._n_sample)
-        if self._searched < n:
-            self.adopt(self.search(read, n), n, read)
+        return n if n > self._searched else 0
 
     def _fresh(self, bad: BoolArray) -> TwoTimeAccumulator:
         return TwoTimeAccumulator(self._qmap.without(bad), self._frame_period_s, normalization=self._normalization)

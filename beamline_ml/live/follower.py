@@ -287,12 +287,18 @@ class Follower:
         self._forecaster.close()
         if self._unpublished and self._correlator.n_frames >= 2:
             self._publish()
-        if self._search is not None:
-            self._search[1].cancel()
-        self._correlator.settle(self._reader.read)
+        self._settle(self._correlator, self._reader)
         self.publish_all()
         if self._correlator.n_frames:
             self.save()
+
+    def _settle(self, correlator: LiveCorrelator, reader: FrameReader) -> None:
+        """Leave out the bad pixels that the final analysis finds, of which a search may be under way."""
+        n, (n_begun, found) = correlator.n_to_settle, self._search or (0, None)
+        if n and found is not None and n_begun == n:
+            correlator.adopt(found.result(), n, reader.read)
+        elif n:
+            correlator.adopt(correlator.search(reader.read, n), n, reader.read)
 
     def publish_all(self) -> None:
         """Bring everything in tiled up to date, at once."""

@@ -98,9 +98,14 @@ def shell_environment(settings: Settings) -> dict[str, str]:
 def service_environment(
     state: StateDir, settings: Settings, prefect_api_url: str, token: str, inherited: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Environment of the services: this stack's addresses only, nothing that calls home."""
+    """Environment of the services: this stack's addresses only, nothing that calls home.
+
+    Threads of OpenMP wait asleep: services share the processors, and one whose threads wait busily for each other takes
+    ten times as long for a matrix product as soon as somebody else works.
+    """
     kept = {name: value for name, value in inherited.items() if not name.startswith(_OURS_TO_SET)}
     return {
+        "OMP_WAIT_POLICY": "passive",
         **kept,
         VARIABLE: token,
         "BEAMLINE_ML_STATE_DIR": str(state.root),
