@@ -121,7 +121,7 @@ class Followed:
     lags_s: list[float] = field(default_factory=list)
     """For each growth of C2 on the page: time since its frames were announced in tiled."""
     draws_s: list[float] = field(default_factory=list)
-    """The same since another reader of tiled had these rows: what page server and browser take."""
+    """The same since another reader of tiled had these rows, 0 where the page was first: page server and browser."""
     requests_per_update: float = 0.0
     requests_until_first_c2: float = 0.0
 
@@ -144,7 +144,7 @@ def follow_updates(chromium: Any, stack: Stack, movie: Path, frame_period_s: flo
             # The page shows the run before until this one has frames.
             if now_s != shown_s and at is not None:
                 seen.lags_s.append(time.monotonic() - at)
-                seen.draws_s += [] if had_at is None else [time.monotonic() - had_at]
+                seen.draws_s.append(0.0 if had_at is None else time.monotonic() - had_at)
             shown_s = now_s
             time.sleep(_LOOK_S)
         seen.requests_per_update, seen.requests_until_first_c2 = requests.per_update, requests.until_first_c2

@@ -63,12 +63,12 @@ def test_the_environment_is_this_stacks_and_calls_nobody(state: StateDir, settin
     assert environment["DO_NOT_TRACK"] == "1"
 
 
-def test_threads_of_the_services_wait_asleep_unless_the_site_says_otherwise(state: StateDir, settings: Settings) -> None:
-    usual = configuration.service_environment(state, settings, "http://127.0.0.1:2/api", "token", {})
-    chosen = configuration.service_environment(
-        state, settings, "http://127.0.0.1:2/api", "token", {"OMP_WAIT_POLICY": "active"}
-    )
-    assert (usual["OMP_WAIT_POLICY"], chosen["OMP_WAIT_POLICY"]) == ("passive", "active")
+@pytest.mark.parametrize(("inherited", "expected"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_of_the_services_wait_asleep_unless_the_site_says_otherwise(
+    state: StateDir, settings: Settings, inherited: dict[str, str], expected: str
+) -> None:
+    environment = configuration.service_environment(state, settings, "http://127.0.0.1:2/api", "token", inherited)
+    assert environment["OMP_WAIT_POLICY"] == expected
 
 
 def test_the_tiled_profile_holds_no_key(state: StateDir) -> None:
