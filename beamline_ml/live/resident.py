@@ -13,8 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import closing
 from typing import IO, Any, NoReturn
 
@@ -24,6 +23,7 @@ from beamline_ml.errors import BeamlineMLError, ServiceError
 from beamline_ml.live.follower import Follower
 from beamline_ml.live.forecaster import FitProcess
 from beamline_ml.live.record import is_old
+from beamline_ml.service.background import begun
 from beamline_ml.service.catalogue import TECHNIQUE, Catalogue
 from beamline_ml.service.doorbell import Doorbell
 from beamline_ml.service.executor import prefect_context
@@ -139,7 +139,7 @@ class Resident:
 
     def _recorded(self, follower: Follower) -> str:
         """Follow the run, shown as a flow run where Prefect is there; following waits for Prefect in no case."""
-        following = _begun(follower.follow, f"follow-{follower.uid[:8]}")
+        following = begun(follower.follow, f"follow-{follower.uid[:8]}")
         try:
             if self._prefect_answers(follower.uid):
                 with prefect_context(self._settings.prefect):
@@ -192,20 +192,6 @@ class Resident:
             self.step()
         self._process.close()
         sys.exit(0)
-
-
-def _begun(work: Callable[[], str], name: str) -> Future[str]:
-    """What ``work`` returns, called in a thread that does not keep this process alive."""
-    done: Future[str] = Future()
-
-    def do() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
-            done.set_exception(error)
-
-    threading.Thread(target=do, name=name, daemon=True).start()
-    return done
 
 
 def _warm_flow() -> Any:

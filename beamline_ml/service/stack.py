@@ -22,6 +22,7 @@ from tiled.client import from_uri
 from beamline_ml.acquisition.containers import RUNS_SPEC, open_container
 from beamline_ml.errors import ServiceError
 from beamline_ml.service import configuration, reaper
+from beamline_ml.service.background import begun
 from beamline_ml.service.child import Child
 from beamline_ml.service.ports import LOOPBACK, port_of, reserve_port
 from beamline_ml.service.prefect_api import PrefectApi
@@ -186,7 +187,8 @@ class Stack:
         child = self._child("tiled", TILED_SERVER, configuration.catalog_uri(self.state), *arguments)
         await child.start()
         await self._until(child, _answers(f"{self.tiled_uri}/healthz"))
-        await asyncio.to_thread(self._create_containers)
+        # Where tiled ends meanwhile, its client goes on trying for half a minute; Ctrl-C does not wait for that.
+        await asyncio.wrap_future(begun(self._create_containers, "containers"))
         self._tell("tiled", "ready")
 
     async def _start_prefect(self, group: asyncio.TaskGroup) -> None:

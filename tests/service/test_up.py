@@ -93,6 +93,24 @@ def test_ctrl_c_while_starting_leaves_nothing_behind(tmp_path: Path, n_processes
     assert not StateDir(tmp_path).settings_file.exists()
 
 
+def test_ctrl_c_does_not_wait_for_a_client_of_tiled_that_is_gone(tmp_path: Path) -> None:
+    """The stack's own client would go on trying for half a minute."""
+    with starting(tmp_path) as process:
+        token_in(tmp_path)
+        record = StateDir(tmp_path).read_record()
+        assert record is not None
+        assert eventually(lambda: _answers(f"{record.tiled_uri}/healthz"), 60.0)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15.0) == 130
+
+
+def _answers(uri: str) -> bool:
+    try:
+        return httpx.get(uri).is_success
+    except httpx.HTTPError:
+        return False
+
+
 def test_a_killed_supervisor_takes_all_with_it_and_the_next_starts_cleanly(tmp_path: Path) -> None:
     with starting(tmp_path) as process:
         token = token_in(tmp_path)
