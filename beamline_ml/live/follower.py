@@ -82,6 +82,7 @@ class Follower:
         self._rows: TwoTime | None = None
         self._updated_at = self._tables_at = self._saved_at = -math.inf
         self._took_s = 0.0
+        self._is_whole = False
         self._unpublished: list[Announcement] = []
         self.lags_s: list[float] = []
         """For each announcement of frames, time until their C2 was in tiled."""
@@ -300,14 +301,22 @@ class Follower:
         elif n:
             correlator.adopt(correlator.search(reader.read, n), n, reader.read)
 
+    def is_published(self) -> bool:
+        """Whether tiled has taken all of the run that is over; if not, it is offered once more."""
+        if not self._is_whole:
+            self.publish_all()
+        return self._is_whole
+
     def publish_all(self) -> None:
         """Bring everything in tiled up to date, at once."""
+        missed = self.missed_updates
         self._publish()
         self._publish_mirror_image()
         if self._tables is not None:
             self._tables.result()
         if self._rows is not None:
             self._publish_tables(self._rows, Announced(self._correlator.n_frames, True))
+        self._is_whole = self.missed_updates == missed
 
     def save(self) -> None:
         """Write a checkpoint."""

@@ -18,6 +18,7 @@ from contextlib import closing
 from typing import IO, Any, NoReturn
 
 import httpx
+from tiled.queries import Key
 
 from beamline_ml.errors import BeamlineMLError, ServiceError
 from beamline_ml.live.follower import Follower
@@ -38,6 +39,7 @@ TICK_S = 0.5
 LOOK_EVERY_S = 10.0
 """How often the catalogue is searched for runs that go on."""
 _RECENT_S = 24 * 3600.0
+_LOST_PAUSE_S = 1.0
 _RESULT_POLL_S = 2.0
 _RESULT_PATIENCE_S = 3600.0
 
@@ -63,6 +65,8 @@ class Resident:
         self._doorbell = Doorbell()
         self._catalogue: Catalogue | None = None
         self._known: set[str] = set()
+        self._unfinished: set[str] = set()
+        """Runs whose live record was left in the middle; they are followed to their end, also when they are over."""
         self._looked_at = -LOOK_EVERY_S
         self._process = FitProcess()
         self._warm_fits()
@@ -73,7 +77,7 @@ class Resident:
         rung = self._doorbell.wait(TICK_S)
         try:
             catalogue = self._connected()
-            for uid in [*rung, *self._found(catalogue)]:
+            for uid in [*rung, *self._found(catalogue), *self._unfinished]:
                 self._take_up(catalogue, uid)
         except (ServiceError, httpx.HTTPError) as error:
             _log.warning("trying again: %s", error)
@@ -106,9 +110,10 @@ class Resident:
         return catalogue.open_runs(time.time() - _RECENT_S)
 
     def _take_up(self, catalogue: Catalogue, uid: str) -> None:
-        if uid in self._known or not _goes_on(catalogue, uid):
+        if uid in self._known or not (uid in self._unfinished or _goes_on(catalogue, uid)):
             return
         self._known.add(uid)
+        self._unfinished.discard(uid)
         _log.info("following run %s", uid)
         threading.Thread(target=self._follow, args=(uid,), name=f"follow-{uid[:8]}", daemon=True).start()
 
@@ -116,15 +121,24 @@ class Resident:
         """One run from beginning to end, in a thread of its own; what goes wrong with it concerns no other run."""
         try:
             with closing(Catalogue(self._settings)) as catalogue:
-                follower = Follower(self._settings, catalogue, uid, self._process)
-                with closing(follower):
-                    self._through(catalogue, follower)
+                self._follow_or_refuse(catalogue, uid)
         except (ServiceError, httpx.HTTPError) as error:
             _log.warning("run %s was lost and is taken up again: %r", uid, error)
+            time.sleep(_LOST_PAUSE_S)
+            self._unfinished.add(uid)
             self._known.discard(uid)
-            self._looked_at = -LOOK_EVERY_S
+
+    def _follow_or_refuse(self, catalogue: Catalogue, uid: str) -> None:
+        follower = Follower(self._settings, catalogue, uid, self._process)
+        try:
+            with closing(follower):
+                self._through(catalogue, follower)
+        except ServiceError:
+            raise
         except BeamlineMLError as refusal:
             _log.error("run %s cannot be followed: %s", uid, refusal)  # the final analysis says so where people look
+            for node in catalogue.live.search(Key("scan_uid") == uid).values():
+                self._point_to_result(catalogue, node)
 
     def _through(self, catalogue: Catalogue, follower: Follower) -> None:
         ended = self._recorded(follower)
@@ -162,7 +176,7 @@ class Resident:
         deadline = time.monotonic() + _RESULT_PATIENCE_S
         while time.monotonic() < deadline:
             done = [node for node in catalogue.results_of(follower.uid) if node.metadata.get("status") == "complete"]
-            if done:
+            if done and follower.is_published():
                 follower.tell("superseded", result_key=done[0].item["id"])
                 follower.forget()
                 return
@@ -172,12 +186,14 @@ class Resident:
             time.sleep(_RESULT_POLL_S)
 
     def _clear_away(self, catalogue: Catalogue) -> None:
-        """Settle what an earlier process left: point to final results, and remove records that are over for long."""
+        """Settle what an earlier process left: finish its records, and remove those that are over for long."""
         now, keep_s = time.time(), self._settings.live.keep_days * 86400
         for node in list(catalogue.live.values()):
             if is_old(node.metadata, keep_s, now):
                 node.delete(recursive=True, external_only=False)
-            elif node.metadata["status"] in ("live", "idle"):
+            elif node.metadata["status"] == "live":
+                self._unfinished.add(node.metadata["scan_uid"])
+            elif node.metadata["status"] == "idle":
                 self._point_to_result(catalogue, node)
 
     @staticmethod

@@ -252,6 +252,41 @@ def test_while_tiled_takes_nothing_frames_are_correlated_and_published_later(
     np.testing.assert_array_equal(record(settings, run.uid)["c2"], batch(settings, run.uid).c2)
 
 
+def test_what_tiled_did_not_take_at_the_end_is_offered_again(
+    settings: Settings, begin_run: Callable[..., GrowingRun], process: FitProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    from beamline_ml.live.record import LiveRecord
+
+    run = begin_run()
+    run.write(60)
+    publish = LiveRecord.publish_rows
+
+    def not_the_last(self: LiveRecord, rows: Any, **how: Any) -> None:
+        if rows.c2.shape[1] == 90:
+            raise httpx.ConnectError("tiled is away")
+        publish(self, rows, **how)
+
+    with (
+        closing(Catalogue(settings)) as catalogue,
+        closing(Follower(settings, catalogue, run.uid, process)) as follower,
+    ):
+        assert follower.begin()
+        follower.take(60)
+        follower.publish_all()
+        assert follower.is_published()
+        monkeypatch.setattr(LiveRecord, "publish_rows", not_the_last)
+        run.write(90)
+        run.stop()
+        assert follower.follow() == "stopped"
+        assert not follower.is_published()
+        assert record(settings, run.uid)["c2"].shape == (3, 60, 60)
+        monkeypatch.setattr(LiveRecord, "publish_rows", publish)
+        assert follower.is_published()
+    np.testing.assert_array_equal(record(settings, run.uid)["c2"], batch(settings, run.uid).c2)
+
+
 def test_a_file_that_lags_behind_its_documents(
     settings: Settings, begin_run: Callable[..., GrowingRun], process: FitProcess
 ) -> None:
