@@ -217,7 +217,7 @@ def _warm_flow() -> Any:
         importlib.import_module(module)
     rehearse()
     flow = load_flow(ENTRYPOINT)
-    _log.info("ready to follow runs after %.1f s", time.monotonic() - began)
+    _log.info("process %d is ready to follow runs after %.1f s", os.getpid(), time.monotonic() - began)
     return flow
 
 

@@ -93,6 +93,16 @@ class Beamline:
         """Process ids of the process that follows runs."""
         return [pid for pid in marked(self.stack._token) if b"beamline_ml.live.resident" in _command(pid)]
 
+    def wait_for_follower(self) -> None:
+        """Wait until the process that follows runs has imported what it needs."""
+        log = self.stack.state.logs / "watcher.log"
+
+        def is_ready() -> bool:
+            said = log.read_text()
+            return any(f"process {pid} is ready to follow runs" in said for pid in self.followers())
+
+        assert eventually(is_ready)
+
     def kill_followers(self) -> None:
         for pid in self.followers():
             os.kill(pid, signal.SIGKILL)
@@ -153,8 +163,7 @@ class Fitted:
 @pytest.fixture(scope="session")
 def fitted(beamline: Beamline) -> Fitted:
     """One scan for all tests that only look at what became of it."""
-    assert eventually(lambda: beamline.followers() != [], 30.0)
-    time.sleep(5.0)  # until the follower has imported what it needs
+    beamline.wait_for_follower()
     uid, beyond_s = beamline.scan()
     beamline.wait_for_result(uid)
     return Fitted(uid, beyond_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +29,7 @@ def test_the_live_record_ends_equal_to_the_final_result(beamline: Beamline, fitt
 
 
 def test_the_follower_is_killed_during_the_scan(beamline: Beamline, when: When) -> None:
+    beamline.wait_for_follower()
     when(1.7, beamline.kill_followers)
     uid, beyond_s = beamline.scan(N_FRAMES)
     assert beyond_s < NOT_WAITING_S
@@ -41,8 +41,7 @@ def test_the_follower_is_killed_during_the_scan(beamline: Beamline, when: When) 
 
 
 def test_a_run_whose_end_was_missed_is_followed_to_it_afterwards(beamline: Beamline, when: When) -> None:
-    assert eventually(lambda: beamline.followers() != [], 60.0)
-    time.sleep(5.0)  # until the follower has imported what it needs
+    beamline.wait_for_follower()
     when(N_FRAMES * PERIOD_S - 0.1, lambda: beamline.kill("tiled"))
     uid, beyond_s = beamline.scan(N_FRAMES)
     assert beyond_s < NOT_WAITING_S
