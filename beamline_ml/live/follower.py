@@ -268,7 +268,7 @@ class Follower:
     def health(self, announced: Announced) -> dict[str, Any]:
         """How well the run is being followed."""
         return {
-            "frames_announced": announced.n_frames,
+            "frames_announced": max(announced.n_frames, self._correlator.n_frames),
             "frames_correlated": self._correlator.n_frames,
             "frames_planned": planned_frames(self._run),
             "frames_read_by": None if self._reader is None else self._reader.source,

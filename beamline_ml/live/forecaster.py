@@ -19,6 +19,7 @@ from beamline_ml.records import Forecast, RelaxationFits, TwoTime
 _LOW_PRIORITY = 10
 FEWEST_ROWS = 64
 """Rows of C2 before the first fit is tried."""
+LEAST_BUDGET_S = 2.0
 GROWTH = 1.25
 """A new fit begins when the run is longer than at the last one by this factor."""
 
@@ -112,10 +113,15 @@ class Forecaster:
         if self._running is not None:
             self.skipped += 1
             return False
-        question = Question(two_time, relaxation, density, until_s, self._budget_s)
+        question = Question(two_time, relaxation, density, until_s, self._budget_for(two_time))
         self._running = self._process.submit(question, self._last)
         self._n_rows = n_rows
         return True
+
+    def _budget_for(self, two_time: TwoTime) -> float:
+        """No more than the run has taken so far: a short run should not end before its first forecast."""
+        age_s = float(two_time.age_s[-1] - two_time.age_s[0])
+        return min(self._budget_s, max(LEAST_BUDGET_S, age_s))
 
     def collect(self) -> None:
         """Take in the answer, if one has arrived since the last call."""
