@@ -81,7 +81,7 @@ class Follower:
         self._known_bad = 0
         self._rows: TwoTime | None = None
         self._updated_at = self._tables_at = self._saved_at = -math.inf
-        self._took_s = 0.0
+        self._took_s = self._tables_took_s = 0.0
         self._is_whole = False
         self._unpublished: list[Announcement] = []
         self.lags_s: list[float] = []
@@ -189,7 +189,7 @@ class Follower:
             self._publish()
             self._took_s = time.monotonic() - now
             self._updated_at = now
-        if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * self._took_s):
+        if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * max(self._took_s, self._tables_took_s)):
             self._publish_mirror_image()
             self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
@@ -233,6 +233,7 @@ class Follower:
         self._tables_at = time.monotonic()
 
     def _publish_tables(self, rows: TwoTime, announced: Announced) -> None:
+        began = time.monotonic()
         g2, fits = relaxation_so_far(rows)
         with self._tolerating_absence():
             record = self._opened_record()
@@ -243,6 +244,7 @@ class Follower:
                 record.put_table(self._ageing.table())
             self._forecast(rows, fits, record)
             record.tell(health=self.health(announced), advice=advice_so_far(rows, g2, fits, self._goal, self.scores()))
+        self._tables_took_s = time.monotonic() - began
 
     def _forecast(self, rows: TwoTime, fits: RelaxationFits, record: LiveRecord) -> None:
         if self._settings.analysis.model == "none":
