@@ -189,7 +189,8 @@ class Follower:
             self._publish()
             self._took_s = time.monotonic() - now
             self._updated_at = now
-        if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * max(self._took_s, self._tables_took_s)):
+        slowest_s = max(self._took_s, self._tables_took_s)
+        if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * slowest_s):
             self._publish_mirror_image()
             self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
