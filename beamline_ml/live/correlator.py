@@ -62,12 +62,18 @@ class LiveCorrelator:
         self.n_frames = end
 
     @property
+    def n_to_settle(self) -> int:
+        """In how many frames to look for bad pixels when the run is over, as the final analysis does; 0: it is done."""
+        n = min(self.n_frames, self._n_sample)
+        return n if n > self._searched else 0
+
+    @property
     def n_to_search(self) -> int:
         """In how many frames to look for bad pixels next; 0 while there are not enough new ones."""
-        n, due = min(self.n_frames, self._n_sample), SEARCH_GROWTH * self._searched
+        n, due = self.n_to_settle, SEARCH_GROWTH * self._searched
         if 2 * due > self._n_sample:  # the last search follows soon after
             due = self._n_sample
-        return n if n >= due and n > self._searched else 0
+        return n if n >= due else 0
 
     def search(self, read: ReadFrames, n: int) -> BoolArray:
         """(rows, cols) True where the first ``n`` frames show a bad pixel; changes nothing, so any thread may do it."""
@@ -82,12 +88,6 @@ class LiveCorrelator:
             self._accumulator = self._fresh(bad)
             if self.n_frames:
                 self._accumulator.add(read(0, self.n_frames).frames, 0)
-
-    @property
-    def n_to_settle(self) -> int:
-        """In how many frames to look for bad pixels when the run is over, as the final analysis does; 0: it is done."""
-        n = min(self.n_frames, self._n_sample)
-        return n if n > self._searched else 0
 
     def _fresh(self, bad: BoolArray) -> TwoTimeAccumulator:
         return TwoTimeAccumulator(self._qmap.without(bad), self._frame_period_s, normalization=self._normalization)

@@ -59,7 +59,6 @@ class RunFeed:
         self._bell = threading.Event()
         self._subscription: Any = None
         self._thread: threading.Thread | None = None
-        self._told = 0
         self._known = Announced(0, False)
         self._telling = threading.Lock()
         self._announcements: deque[Announcement] = deque()
@@ -77,21 +76,22 @@ class RunFeed:
         self._bell.clear()
         if time.monotonic() - self._looked_at >= LOOK_EVERY_S:
             self._look()
-        self._known = Announced(max(self._known.n_frames, self._told), self._known.stopped)
         return self._known
 
     def ring(self, update: Any) -> None:
         """Note what a notification says: the array has at least this length."""
         shape = getattr(update, "shape", None)
         if shape:
-            self._tell(int(shape[0]))
+            self._tell(int(shape[0]), stopped=False)
         self._bell.set()
 
-    def _tell(self, n_frames: int) -> None:
+    def _tell(self, n_frames: int, stopped: bool) -> None:
+        """Note what is heard, by whichever thread; late news takes nothing back."""
         with self._telling:
-            if n_frames > self._told:
-                self._told = n_frames
+            known = self._known
+            if n_frames > known.n_frames:
                 self._announcements.append(Announcement(n_frames, time.time()))
+            self._known = Announced(max(n_frames, known.n_frames), stopped or known.stopped)
 
     def announcements(self) -> list[Announcement]:
         """What was announced since the last call, in order."""
@@ -114,8 +114,7 @@ class RunFeed:
             self._clients = None
             _log.warning("run %s cannot be looked up: %r", uid[:8], error)
         else:
-            self._tell(n_frames)
-            self._known = Announced(self._known.n_frames, stopped or self._known.stopped)
+            self._tell(n_frames, stopped)
         self._looked_at = time.monotonic()
 
     def _refreshed(self) -> tuple[Any, Any]:

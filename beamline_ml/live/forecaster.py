@@ -20,6 +20,7 @@ _LOW_PRIORITY = 10
 FEWEST_ROWS = 64
 """Rows of C2 before the first fit is tried."""
 LEAST_BUDGET_S = 2.0
+"""Of a fit, however short the run so far."""
 GROWTH = 1.25
 """A new fit begins when the run is longer than at the last one by this factor."""
 

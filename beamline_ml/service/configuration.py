@@ -100,8 +100,8 @@ def service_environment(
 ) -> dict[str, str]:
     """Environment of the services: this stack's addresses only, nothing that calls home.
 
-    Threads of OpenMP wait asleep: services share the processors, and one whose threads wait busily for each other takes
-    ten times as long for a matrix product as soon as somebody else works.
+    Threads of OpenMP wait asleep: services share the processors, and threads that wait busily for each other hold those
+    up for which they wait.
     """
     kept = {name: value for name, value in inherited.items() if not name.startswith(_OURS_TO_SET)}
     return {
