@@ -7,8 +7,9 @@ on how the frames arrived, and every normalisation is applied at read-out.
 from beamline_ml.correlation.ageing import fit_ageing
 from beamline_ml.correlation.bad_pixels import bad_pixels
 from beamline_ml.correlation.beam_center import BeamCenter, register_beam_center
-from beamline_ml.correlation.binning import bin_time
+from beamline_ml.correlation.binning import bin_time, coarser_rows
 from beamline_ml.correlation.event_multi_tau import multi_tau_events
+from beamline_ml.correlation.growing import GrowingTwoTime
 from beamline_ml.correlation.long_run import LongTwoTimeAccumulator
 from beamline_ml.correlation.multi_tau import MultiTauAccumulator, age_lag_two_time, multi_tau
 from beamline_ml.correlation.one_time import g2_at_ages, g2_from_two_time
@@ -22,6 +23,7 @@ from beamline_ml.correlation.unusable import UnusablePixels
 
 __all__ = [
     "BeamCenter",
+    "GrowingTwoTime",
     "LongTwoTimeAccumulator",
     "MultiTauAccumulator",
     "QMap",
@@ -30,6 +32,7 @@ __all__ = [
     "age_lag_two_time",
     "bad_pixels",
     "bin_time",
+    "coarser_rows",
     "fit_ageing",
     "fit_power_law",
     "fit_relaxation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,9 @@ def bin_time(two_time: TwoTime, factor: int) -> TwoTime:
             "Bin C2 with the plain normalisation, or add the frames before correlating.",
         )
     m = n // factor
-    numerator = two_time.numerator[:, : m * factor, : m * factor]
-    numerator = numerator.reshape(-1, m, factor, m, factor).sum(axis=(2, 4))
+    numerator = sums_of_blocks(two_time.numerator, factor)
     frame_sum = two_time.frame_sum[:, : m * factor].reshape(-1, m, factor).sum(axis=2)
-    quality = _bin_quality(two_time.quality, m, factor)
+    quality = bin_quality(two_time.quality, factor)
     return TwoTime(
         c2=_normalised(numerator, frame_sum, two_time.n_pixels, ~quality.missing),
         numerator=numerator,
@@ -56,6 +56,37 @@ def bin_time(two_time: TwoTime, factor: int) -> TwoTime:
         normalization="plain",
         quality=quality,
     )
+
+
+def coarser_rows(two_time: TwoTime, factor: int) -> TwoTime:
+    """The same with ``factor`` frames per row, whatever the normalisation.
+
+    The plain normalisation is binned exactly (:func:`bin_time`); of any other, whose sums do not add, each entry is
+    the mean of its block.
+    """
+    if factor == 1 or two_time.normalization == "plain":
+        return bin_time(two_time, factor)
+    rows = bin_time(replace(two_time, normalization="plain"), factor)
+    means = np.stack([_block_means(one, factor) for one in two_time.c2])
+    return replace(rows, c2=means, normalization=two_time.normalization)
+
+
+def _block_means(c2: Float32Array, factor: int) -> Float32Array:
+    m = len(c2) // factor
+    blocks = c2[: m * factor, : m * factor].reshape(m, factor, m, factor)
+    known = np.isfinite(blocks)
+    n_known = known.sum(axis=(1, 3))
+    total = np.where(known, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
+    return np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan).astype(np.float32)
+
+
+def sums_of_blocks(numerator: NDArray[Any], factor: int) -> NDArray[Any]:
+    """(n_q, rows // factor, cols // factor) sums over blocks of ``factor`` squared; what is left over falls away."""
+    if factor == 1:
+        return numerator
+    rows, cols = (n // factor for n in numerator.shape[1:])
+    whole = numerator[:, : rows * factor, : cols * factor]
+    return whole.reshape(-1, rows, factor, cols, factor).sum(axis=(2, 4))
 
 
 def _normalised(
@@ -70,7 +101,12 @@ def _normalised(
     return c2
 
 
-def _bin_quality(quality: FrameQuality, m: int, factor: int) -> FrameQuality:
+def bin_quality(quality: FrameQuality, factor: int) -> FrameQuality:
+    """What is wrong with which row of ``factor`` frames."""
+    if factor == 1:
+        return quality
+    m = quality.missing.size // factor
+
     def grouped(flags: BoolArray) -> BoolArray:
         return flags[: m * factor].reshape(m, factor)
 

@@ -17,8 +17,11 @@ def plain_c2(
     n_pixels: int,
     shot: NDArray[Any] | None,
     c2: Float32Array,
+    first: int = 0,
 ) -> None:
     """Fill ``c2`` (n, n) with P sum_p x_p(t1) x_p(t2) / (S(t1) S(t2)) of one bin; NaN where a frame has no intensity.
+
+    With ``first``, ``c2`` and ``numerator`` are the rows (n - first, n) from there on, and ``shot`` must be known.
 
     Parameters
     ----------
@@ -34,8 +37,8 @@ def plain_c2(
     if shot is None:
         diagonal = neighbour_diagonal(n_pixels * np.diagonal(numerator, 1) * weight[1:] * weight[:-1], np.isnan(weight))
     else:
-        diagonal = n_pixels * (np.diagonal(numerator) - shot) / total**2
-    normalised(numerator, weight, float(n_pixels), diagonal, c2)
+        diagonal = n_pixels * (np.diagonal(numerator, first) - shot[first:]) / total[first:] ** 2
+    normalised(numerator, weight, float(n_pixels), diagonal, c2, first)
 
 
 def static_c2(

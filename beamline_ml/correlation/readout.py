@@ -50,11 +50,16 @@ class CountSums(Protocol):
 
 def integer_sums(store: CountSums, gram: NDArray[np.int64], edges: IntArray, n: int) -> PairSums:
     """Sums of integer frames; ``gram`` holds the lower triangle, and may come back as the numerator."""
-    numerator = mirrored(gram, n, in_place=True)
-    by_static = store.group_sums[:n].T
+    frame_sum = sums_of_frames(store, edges, n)
     first = np.searchsorted(store.order.static_edges[:-1], edges[:-1])
-    frame_sum = np.add.reduceat(by_static, first, axis=0)
+    numerator = mirrored(gram, n, in_place=True)
     return PairSums(numerator, frame_sum, frame_sum, np.diff(edges), store.order.static_owner[first])
+
+
+def sums_of_frames(store: CountSums, edges: IntArray, n: int) -> IntArray:
+    """(n_groups, n) sums of counts of each frame, over the pixels of each group."""
+    first = np.searchsorted(store.order.static_edges[:-1], edges[:-1])
+    return np.add.reduceat(store.group_sums[:n].T, first, axis=0)
 
 
 def float_sums(store: RowStore, edges: IntArray, n: int) -> PairSums:

@@ -28,10 +28,26 @@ def mirrored(lower: NDArray[Any], n: int, *, in_place: bool = False) -> NDArray[
 
 
 def normalised(
-    numerator: NDArray[Any], weight: Float64Array, scale: float, diagonal: Float64Array, c2: Float32Array
+    numerator: NDArray[Any],
+    weight: Float64Array,
+    scale: float,
+    diagonal: Float64Array,
+    c2: Float32Array,
+    first: int = 0,
 ) -> None:
-    """Fill ``c2`` (n, n) with scale * numerator * weight(t1) * weight(t2), and ``diagonal`` (n,) in its place."""
-    _normalise(numerator, weight, scale, diagonal, c2)
+    """Fill ``c2`` (n, n) with scale * numerator * weight(t1) * weight(t2), and ``diagonal`` (n,) in its place.
+
+    With ``first``, these are the rows (n - first, n) from there on, and their diagonal (n - first,).
+    """
+    _normalise(numerator, weight, scale, diagonal, c2, first)
+
+
+def lower_strip(lower: NDArray[Any], first: int, n: int) -> NDArray[Any]:
+    """(n_groups, n - first, n) last rows of the symmetric matrices whose lower triangles are those of ``lower``."""
+    strip = lower[:, first:n, :n].copy()
+    square = np.tril(strip[:, :, first:])
+    strip[:, :, first:] = square + np.tril(square, -1).transpose(0, 2, 1)
+    return strip
 
 
 @numba.njit(cache=True)
@@ -53,8 +69,8 @@ def _mirror(full: Any) -> None:
 
 
 @numba.njit(cache=True)
-def _normalise(numerator: Any, weight: Any, scale: Any, diagonal: Any, c2: Any) -> None:
+def _normalise(numerator: Any, weight: Any, scale: Any, diagonal: Any, c2: Any, first: Any) -> None:
     for i in range(numerator.shape[0]):
         for j in range(numerator.shape[1]):
-            c2[i, j] = np.float32(numerator[i, j] * (scale * (weight[i] * weight[j])))
-        c2[i, i] = np.float32(diagonal[i])
+            c2[i, j] = np.float32(numerator[i, j] * (scale * (weight[first + i] * weight[j])))
+        c2[i, first + i] = np.float32(diagonal[i])

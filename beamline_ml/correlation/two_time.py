@@ -12,10 +12,12 @@ from beamline_ml.correlation.checkpoint import qmap_arrays, qmap_of
 from beamline_ml.correlation.choice import KERNELS, choose_kernel
 from beamline_ml.correlation.gram import PairKernel, check_range
 from beamline_ml.correlation.qmap import QMap
-from beamline_ml.correlation.readout import float_sums, integer_sums, read_out
+from beamline_ml.correlation.quality import quality_of_totals
+from beamline_ml.correlation.readout import float_sums, integer_sums, read_out, sums_of_frames
 from beamline_ml.correlation.rows import RowStore, checked_period
+from beamline_ml.correlation.symmetry import lower_strip
 from beamline_ml.errors import CorrelationError
-from beamline_ml.records import FrameBlock, IntArray, TwoTime
+from beamline_ml.records import FrameBlock, FrameQuality, IntArray, TwoTime
 
 STRIP = 2048
 """Frames that are taken in at a time."""
@@ -127,6 +129,27 @@ class TwoTimeAccumulator:
         sums = integer_sums(store, self._gram, self._edges, n) if exact else float_sums(store, self._edges, n)
         self._lent = self._lent or sums.numerator is self._gram
         return read_out(store, sums, self.normalization, self.frame_period_s, store.present[:n])
+
+    @property
+    def rows_are_final(self) -> bool:
+        """Whether no frame that is still to come changes C2 of those that are here: integer frames without a gap."""
+        store, n = self._store, self.n_frames
+        exact = store.is_integer and self.qmap.flatfield is None
+        return bool(exact and self.normalization == "plain" and store.present[:n].all())
+
+    def frame_sums(self) -> IntArray:
+        """(n_q, n_frames) sums of counts; for runs whose rows are final."""
+        return sums_of_frames(self._store, self._edges, self.n_frames)
+
+    def products_from(self, first: int) -> IntArray:
+        """(n_q, n_frames - first, n_frames) sums of products, the rows from ``first`` on; as :meth:`frame_sums`."""
+        return lower_strip(self._gram, first, self.n_frames)
+
+    def quality(self) -> FrameQuality:
+        """What is wrong with which frame."""
+        store, n = self._store, self.n_frames
+        total = store.group_sums[:n].sum(axis=1)
+        return quality_of_totals(store.present[:n], total, store.saturated[:n], self.qmap.n_bad_pixels)
 
     def _correlate(self, lo: int, hi: int) -> None:
         """New rows against every row that is there; the lower triangle is kept."""

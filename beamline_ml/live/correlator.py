@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.correlation import QMap, TwoTimeAccumulator, UnusablePixels
+from beamline_ml.correlation import GrowingTwoTime, QMap, TwoTimeAccumulator, UnusablePixels
 from beamline_ml.records import BoolArray, FrameBlock, TwoTime
 
 ReadFrames = Callable[[int, int], FrameBlock]
@@ -34,16 +34,22 @@ class LiveCorrelator:
         'plain' or 'static'.
     n_sample
         How many of the first frames are searched for bad pixels.
+    frames_per_row
+        Frames in each row of C2 as it is published.
     """
 
-    def __init__(self, qmap: QMap, frame_period_s: float, normalization: str, n_sample: int) -> None:
+    def __init__(
+        self, qmap: QMap, frame_period_s: float, normalization: str, n_sample: int, frames_per_row: int
+    ) -> None:
         self._qmap = qmap
         self._frame_period_s = frame_period_s
         self._normalization = normalization
         self._n_sample = n_sample
+        self._frames_per_row = frames_per_row
         self._bad: BoolArray | None = None
         self._searched = 0
         self._accumulator: TwoTimeAccumulator | None = None
+        self._rows: GrowingTwoTime | None = None
         self.n_frames = 0
         """The cursor: frames taken in."""
         self.rebuilt = 0
@@ -85,15 +91,22 @@ class LiveCorrelator:
         if self._bad is None or not np.array_equal(bad, self._bad):
             self.rebuilt += self._bad is not None
             self._bad = bad
-            self._accumulator = self._fresh(bad)
+            qmap = self._qmap.without(bad)
+            accumulator = TwoTimeAccumulator(qmap, self._frame_period_s, normalization=self._normalization)
             if self.n_frames:
-                self._accumulator.add(read(0, self.n_frames).frames, 0)
+                accumulator.add(read(0, self.n_frames).frames, 0)
+            self._begin(accumulator)
 
-    def _fresh(self, bad: BoolArray) -> TwoTimeAccumulator:
-        return TwoTimeAccumulator(self._qmap.without(bad), self._frame_period_s, normalization=self._normalization)
+    def _begin(self, accumulator: TwoTimeAccumulator) -> None:
+        self._accumulator, self._rows = accumulator, GrowingTwoTime(accumulator, self._frames_per_row)
+
+    def rows(self) -> TwoTime:
+        """C2 of the frames so far, in the rows that are published."""
+        assert self._rows is not None
+        return self._rows.result()
 
     def two_time(self) -> TwoTime:
-        """C2 of the frames so far."""
+        """C2 of the frames so far, frame by frame."""
         assert self._accumulator is not None
         return self._accumulator.result()
 
@@ -112,5 +125,5 @@ class LiveCorrelator:
             return False
         self.n_frames, self._searched, self.rebuilt = (int(n) for n in arrays["cursor"])
         self._bad = arrays["bad"]
-        self._accumulator = TwoTimeAccumulator.from_arrays(sums)
+        self._begin(TwoTimeAccumulator.from_arrays(sums))
         return True

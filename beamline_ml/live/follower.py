@@ -31,7 +31,6 @@ from beamline_ml.service.analysis import (
     MOST_ROWS_PUBLISHED,
     Subject,
     choose_qmap,
-    published_two_time,
     sample_of_bad_pixels,
 )
 from beamline_ml.service.catalogue import Catalogue
@@ -135,8 +134,10 @@ class Follower:
         analysis = self._settings.analysis
         qmap = choose_qmap(subject, analysis)
         n_sample = sample_of_bad_pixels(reader)
-        self._correlator = LiveCorrelator(qmap, self._run.frame_period_s, analysis.normalization, n_sample)
         self._row_frames = max(1, math.ceil(planned_frames(self._run) / MOST_ROWS_PUBLISHED))
+        self._correlator = LiveCorrelator(
+            qmap, self._run.frame_period_s, analysis.normalization, n_sample, self._row_frames
+        )
         self._ageing = Ageing(planned_frames(self._run) // self._row_frames)
         arrays = self._checkpoint.load()
         if arrays is not None and self._correlator.resume(arrays):
@@ -197,9 +198,9 @@ class Follower:
             self.save()
 
     def _publish(self) -> None:
-        rows = self._binned()
-        if rows.c2.shape[1] < 2:
+        if self._correlator.n_frames < 2 * self._row_frames:
             return
+        rows = self._correlator.rows()
         with self._tolerating_absence():
             record = self._opened_record()
             anew = self._correlator.rebuilt != self._known_bad
@@ -213,11 +214,6 @@ class Follower:
         if self._rows is not None:
             with self._tolerating_absence():
                 self._opened_record().publish_mirror_image(self._rows)
-
-    def _binned(self) -> TwoTime:
-        """C2 so far, in the rows that the final result publishes."""
-        whole = self._correlator.two_time()
-        return published_two_time(whole, self._row_frames)
 
     def _note_lag(self) -> None:
         n_frames, now = self._correlator.n_frames, time.time()

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from beamline_ml.correlation import (
     QMap,
     UnusablePixels,
-    bin_time,
+    coarser_rows,
     fit_power_law,
     fit_relaxation,
     g2_from_two_time,
@@ -291,27 +291,7 @@ def published_rows(correlated: Correlated) -> tuple[TwoTime, int]:
     each published entry is the mean of its block.
     """
     factor = -(-correlated.two_time.c2.shape[1] // MOST_ROWS_PUBLISHED)
-    return published_two_time(correlated.two_time, factor), factor
-
-
-def published_two_time(whole: TwoTime, factor: int) -> TwoTime:
-    """The same with ``factor`` frames per row."""
-    if factor == 1:
-        return whole
-    if whole.normalization == "plain":
-        return bin_time(whole, factor)
-    rows = bin_time(replace(whole, normalization="plain"), factor)
-    means = np.stack([_block_means(one, factor) for one in whole.c2])
-    return replace(rows, c2=means, normalization=whole.normalization)
-
-
-def _block_means(c2: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    m = len(c2) // factor
-    blocks = c2[: m * factor, : m * factor].reshape(m, factor, m, factor)
-    known = np.isfinite(blocks)
-    n_known = known.sum(axis=(1, 3))
-    total = np.where(known, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
-    return np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan).astype(np.float32)
+    return coarser_rows(correlated.two_time, factor), factor
 
 
 def explain(subject: Subject, correlated: Correlated, analysis: AnalysisSettings) -> Explained:
