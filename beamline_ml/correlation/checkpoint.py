@@ -1,8 +1,8 @@
-"""Q-maps as named arrays, so that a checkpoint needs nothing but numbers."""
+"""Q-maps and accumulators as named arrays, so that a checkpoint needs nothing but numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,3 +34,21 @@ def qmap_of(arrays: Mapping[str, NDArray[Any]]) -> QMap:
 def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The arrays whose names begin with ``prefix``, without it."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The state of a :class:`TwoTimeAccumulator` from ``to_arrays(since)``, taken again and again, in order."""
+    by_frame = {
+        name: np.concatenate([part[name] for part in parts]) for name in ("rows", "group_sums", "present", "saturated")
+    }
+    return dict(parts[-1]) | by_frame | {"gram": _joined_gram([part["gram"] for part in parts])}
+
+
+def _joined_gram(strips: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Strips of rows, each as wide as the rows so far, below each other; the upper triangle stays empty."""
+    gram = np.zeros((strips[-1].shape[0], strips[-1].shape[2], strips[-1].shape[2]), np.int64)
+    last = 0
+    for strip in strips:
+        first, last = last, last + strip.shape[1]
+        gram[:, first:last, : strip.shape[2]] = strip
+    return gram

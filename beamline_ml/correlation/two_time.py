@@ -173,8 +173,12 @@ class TwoTimeAccumulator:
             grown[:, :old, :old] = self._gram
             self._gram = grown
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there."""
+    def to_arrays(self, since: int = 0) -> dict[str, NDArray[Any]]:
+        """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there.
+
+        With ``since``, of a run whose frames come in order: what is not in a state of that many frames.
+        :func:`beamline_ml.correlation.checkpoint.joined` puts such parts together.
+        """
         n, store = self.n_frames, self._store
         arrays: dict[str, NDArray[Any]] = {
             "frame_period_s": np.array(self.frame_period_s),
@@ -185,11 +189,11 @@ class TwoTimeAccumulator:
             "kind": np.array(-1 if store.is_integer is None else int(store.is_integer)),
             "max_count": np.array(store.max_count),
             "n_rows": np.array(store.n_rows),
-            "rows": store.rows[:n],
-            "group_sums": store.group_sums[:n],
-            "present": store.present[:n],
-            "saturated": store.saturated[:n],
-            "gram": self._gram[:, :n, :n],
+            "rows": store.rows[since:n],
+            "group_sums": store.group_sums[since:n],
+            "present": store.present[since:n],
+            "saturated": store.saturated[since:n],
+            "gram": self._gram[:, since:n, :n],
         }
         return qmap_arrays(self.qmap) | arrays
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.correlation import GrowingTwoTime, QMap, TwoTimeAccumulator, UnusablePixels
+from beamline_ml.correlation import GrowingTwoTime, QMap, TwoTimeAccumulator, UnusablePixels, checkpoint
 from beamline_ml.records import BoolArray, FrameBlock, TwoTime
 
+_SUMS = "sums/"
 ReadFrames = Callable[[int, int], FrameBlock]
 
 SEARCH_GROWTH = 4
@@ -110,20 +111,35 @@ class LiveCorrelator:
         assert self._accumulator is not None
         return self._accumulator.result()
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The state as named arrays; :meth:`resume` goes on from there."""
+    def to_arrays(self, since: int = 0) -> dict[str, NDArray[Any]]:
+        """The state as named arrays; :meth:`resume` goes on from there, or from the parts that :func:`joined` joins.
+
+        Of the frames before ``since`` it holds nothing.
+        """
         assert self._accumulator is not None
         assert self._bad is not None
         cursor = np.array([self.n_frames, self._searched, self.rebuilt], np.int64)
-        state = {f"sums/{name}": array for name, array in self._accumulator.to_arrays().items()}
+        state = {f"{_SUMS}{name}": array for name, array in self._accumulator.to_arrays(since).items()}
         return {"cursor": cursor, "bad": self._bad, "labels": self._qmap.labels, **state}
 
     def resume(self, arrays: dict[str, NDArray[Any]]) -> bool:
         """Take the state of :meth:`to_arrays` over; False when it belongs to another q-map or normalisation."""
-        sums = {name.removeprefix("sums/"): array for name, array in arrays.items() if name.startswith("sums/")}
+        sums = checkpoint.under(_SUMS, arrays)
         if not np.array_equal(arrays["labels"], self._qmap.labels) or str(sums["normalization"]) != self._normalization:
             return False
         self.n_frames, self._searched, self.rebuilt = (int(n) for n in arrays["cursor"])
         self._bad = arrays["bad"]
         self._begin(TwoTimeAccumulator.from_arrays(sums))
         return True
+
+
+def cursor_of(arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+    """Frames that a state holds, and how often they had been correlated again."""
+    n_frames, _, rebuilt = (int(n) for n in arrays["cursor"])
+    return n_frames, rebuilt
+
+
+def joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The whole state from :meth:`LiveCorrelator.to_arrays` of successive stretches of frames."""
+    sums = checkpoint.joined([checkpoint.under(_SUMS, part) for part in parts])
+    return dict(parts[-1]) | {f"{_SUMS}{name}": array for name, array in sums.items()}

@@ -19,7 +19,7 @@ from beamline_ml.documents import beamline_places, describe_run
 from beamline_ml.errors import RunAborted, StreamMissing
 from beamline_ml.frames import FrameReader, open_frames
 from beamline_ml.live.advising import advice_so_far
-from beamline_ml.live.checkpoint import Checkpoint
+from beamline_ml.live.checkpoint import Checkpoint, Part
 from beamline_ml.live.correlator import LiveCorrelator
 from beamline_ml.live.feed import Announced, Announcement, RunFeed
 from beamline_ml.live.forecaster import FitProcess, Forecaster
@@ -71,6 +71,7 @@ class Follower:
         self._desk = ThreadPoolExecutor(1, "tables")
         self._search: tuple[int, Future[BoolArray]] | None = None
         self._tables: Future[None] | None = None
+        self._saving: Future[None] | None = None
         self.feed: RunFeed
         self._reader: FrameReader | None = None
         self._correlator: LiveCorrelator
@@ -142,6 +143,8 @@ class Follower:
         arrays = self._checkpoint.load()
         if arrays is not None and self._correlator.resume(arrays):
             _log.info("run %s goes on at frame %d", self.uid[:8], self._correlator.n_frames)
+        else:
+            self._checkpoint.remove()
 
     def follow(self) -> str:
         """Follow the run until it is over, and say how it ended: 'stopped', 'idle', or 'empty' without frames."""
@@ -195,7 +198,7 @@ class Follower:
             self._publish_mirror_image()
             self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
-            self.save()
+            self._begin_saving()
 
     def _publish(self) -> None:
         if self._correlator.n_frames < 2 * self._row_frames:
@@ -317,10 +320,24 @@ class Follower:
             self._publish_tables(self._rows, Announced(self._correlator.n_frames, True))
         self._is_whole = self.missed_updates == missed
 
+    def _begin_saving(self) -> None:
+        """Have a checkpoint written, in a thread that C2 does not wait for."""
+        if self._saving is None or self._saving.done():
+            self._saving = self._desk.submit(self._write, self._checkpoint.next_part(self._correlator))
+            self._saved_at = time.monotonic()
+
     def save(self) -> None:
         """Write a checkpoint."""
-        self._checkpoint.save(self._correlator.to_arrays())
-        self._saved_at = time.monotonic()
+        if self._saving is not None:
+            self._saving.result()
+        self._write(self._checkpoint.next_part(self._correlator))
+
+    def _write(self, part: Part) -> None:
+        """A run is followed also where no checkpoint can be written; then a restart begins it anew."""
+        try:
+            self._checkpoint.write(part)
+        except OSError as error:
+            _log.error("run %s: no checkpoint could be written: %s", self.uid[:8], error)
 
     def _opened_record(self) -> LiveRecord:
         if self._record is None:
