@@ -48,7 +48,8 @@ def bad_pixels(frames: NDArray[Any], saturation: float | None = None) -> BoolArr
     broken = _broken(block) | _marked(block)
     if saturation is not None:
         broken |= (block >= saturation).any(axis=0)
-    counts = np.where(broken, 0, block).sum(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # of broken pixels, which are left out
+        counts = np.where(broken, 0.0, block.sum(axis=0, dtype=np.float64))
     around = _neighbourhood_median(counts, broken)
     return broken | _hot(counts, around) | _dead(counts, around)
 
@@ -56,6 +57,8 @@ def bad_pixels(frames: NDArray[Any], saturation: float | None = None) -> BoolArr
 def _broken(block: NDArray[Any]) -> BoolArray:
     if block.dtype.kind == "f":
         return ~np.isfinite(block).all(axis=0)
+    if block.dtype.kind != "i":
+        return np.zeros(block.shape[1:], np.bool_)
     negative: BoolArray = block.min(axis=0) < 0
     return negative
 

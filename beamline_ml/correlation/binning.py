@@ -85,8 +85,10 @@ def sums_of_blocks(numerator: NDArray[Any], factor: int) -> NDArray[Any]:
     if factor == 1:
         return numerator
     rows, cols = (n // factor for n in numerator.shape[1:])
-    whole = numerator[:, : rows * factor, : cols * factor]
-    return whole.reshape(-1, rows, factor, cols, factor).sum(axis=(2, 4))
+    n_q, whole = len(numerator), numerator[:, : rows * factor, : cols * factor]
+    # Whole rows are added first: they lie together in memory.
+    tall = whole.reshape(n_q, rows, factor, cols * factor).sum(axis=2)
+    return tall.reshape(n_q, rows, cols, factor).sum(axis=3)
 
 
 def _normalised(

@@ -93,8 +93,15 @@ class RowStore:
             wanted = np.dtype(np.float64)
             self.group_sums = self.group_sums.astype(np.float64)
         if np.promote_types(self.rows.dtype, wanted) != self.rows.dtype:
-            self.rows = self.rows.astype(wanted)
+            self.rows = self._as(wanted)
         self._lengthen(n)
+
+    def _as(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The rows as another type; memory that no frame has reached stays untouched."""
+        stored = int(self.present.nonzero()[0][-1]) + 1 if self.present.any() else 0
+        rows = np.zeros(self.rows.shape, dtype)
+        rows[:stored] = self.rows[:stored]
+        return rows
 
     def _lengthen(self, n: int) -> None:
         if n > self.present.size:

@@ -285,13 +285,18 @@ class Follower:
         }
 
     def _finish(self) -> None:
-        """Everything of the run is in: publish the last rows, then all of it as the final analysis will see it."""
+        """Everything of the run is in: publish C2 as the final analysis will see it.
+
+        The rest of the record waits for :meth:`is_published`: the final analysis needs the processor now.
+        """
         assert self._reader is not None
+        self._is_whole = False
         self._forecaster.close()
         if self._unpublished and self._correlator.n_frames >= 2:
             self._publish()
         self._settle(self._correlator, self._reader)
-        self.publish_all()
+        self._publish()
+        self._publish_mirror_image()
         if self._correlator.n_frames:
             self.save()
 
@@ -304,7 +309,7 @@ class Follower:
             correlator.adopt(correlator.search(reader.read, n), n, reader.read)
 
     def is_published(self) -> bool:
-        """Whether tiled has taken all of the run that is over; if not, it is offered once more."""
+        """Whether tiled has taken all of the run that is over; what is missing is offered first."""
         if not self._is_whole:
             self.publish_all()
         return self._is_whole

@@ -172,18 +172,19 @@ class Resident:
         return True
 
     def _supersede(self, catalogue: Catalogue, follower: Follower) -> None:
-        """Once the final result is complete, the live record points to it."""
+        """Complete the live record, and once the final result is complete, point to it."""
         deadline = time.monotonic() + _RESULT_PATIENCE_S
         while time.monotonic() < deadline:
+            time.sleep(_RESULT_POLL_S)
+            is_published = follower.is_published()
             done = [node for node in catalogue.results_of(follower.uid) if node.metadata.get("status") == "complete"]
-            if done and follower.is_published():
+            if done and is_published:
                 follower.tell("superseded", result_key=done[0].item["id"])
                 follower.forget()
                 return
             if catalogue.outcome(follower.uid) == "failed":
                 follower.tell("failed")
                 return
-            time.sleep(_RESULT_POLL_S)
 
     def _clear_away(self, catalogue: Catalogue) -> None:
         """Settle what an earlier process left: finish its records, and remove those that are over for long."""

@@ -38,6 +38,7 @@ def following(settings: Settings, uid: str, process: FitProcess) -> Iterator[tup
         yield follower, thread
         thread.join(60)
         assert not thread.is_alive()
+        assert follower.is_published()
 
 
 def batch(settings: Settings, uid: str) -> Any:
@@ -115,6 +116,7 @@ def test_a_restart_goes_on_where_the_checkpoint_left_it(
             assert second.begin()
             assert second.n_frames == 120, "no frame is read twice"
             assert second.follow() == "stopped"
+            assert second.is_published()
     np.testing.assert_array_equal(record(settings, run.uid)["c2"], batch(settings, run.uid).c2)
 
 
@@ -191,6 +193,7 @@ def test_lost_late_and_doubled_notifications_change_nothing(
         run.write(N_FRAMES)
         run.stop()
         assert follower.follow() == "stopped"
+        assert follower.is_published()
     np.testing.assert_array_equal(record(settings, run.uid)["c2"], batch(settings, run.uid).c2)
 
 
