@@ -275,6 +275,7 @@ class Follower:
             "frames_planned": planned_frames(self._run),
             "frames_read_by": None if self._reader is None else self._reader.source,
             "lag_s": round(float(np.median(self.lags_s[-20:])), 3) if self.lags_s else None,
+            "lag_median_s": round(float(np.median(self.lags_s)), 3) if self.lags_s else None,
             "lag_p95_s": round(float(np.percentile(self.lags_s, 95)), 3) if self.lags_s else None,
             "missed_updates": self.missed_updates,
             "skipped_fits": self._forecaster.skipped,

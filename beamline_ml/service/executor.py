@@ -119,13 +119,14 @@ class AutomaticFit:
 
     def _execute(self, flow_run_id: str, uid: str) -> BaseException | None:
         """Run the flow and return what it raised."""
-        from prefect.client.orchestration import get_client
+        from prefect.context import SyncClientContext
         from prefect.exceptions import PrefectException
         from prefect.flow_engine import run_flow
 
         try:
-            with prefect_context(self._settings), get_client(sync_client=True) as client:
-                flow_run = client.read_flow_run(UUID(flow_run_id))
+            # One client for reading and running: each one reads all certificates of the system.
+            with prefect_context(self._settings), SyncClientContext.get_or_create() as prefect:
+                flow_run = prefect.client.read_flow_run(UUID(flow_run_id))
                 state: Any = run_flow(self._flow, flow_run=flow_run, parameters={"run_uid": uid}, return_type="state")
                 return state.result(raise_on_failure=False) if not state.is_completed() else None
         except (httpx.HTTPError, PrefectException) as error:
