@@ -90,6 +90,19 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     server.close()
 
 
+def left_behind(tiled_server: Any, *path: str) -> None:
+    """The directory of an array that a tiled which was killed had not yet entered into its catalogue."""
+    import zarr
+
+    zarr.create_array(tiled_server.directory / "data" / "/".join(path), shape=(3,), dtype="f8")
+
+
+@pytest.fixture
+def few_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of tiled that gives up sooner than after ten attempts."""
+    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 2)
+
+
 @pytest.fixture(scope="session")
 def tiled_root(tiled_server: Any) -> Iterator[Any]:
     """Client of the server's root, with an empty catalogue of runs in ``raw``."""

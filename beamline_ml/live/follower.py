@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -43,6 +43,7 @@ FIRST_FRAMES_POLL_S = 0.2
 TABLES_EVERY_S = 2.0
 _SHARE = 0.6
 """Part of the time that publishing C2 may take."""
+_SERVER_ERROR = 500
 _PASSING = (httpx.HTTPError, ClientError, ConnectionError)
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Follower:
         self._rows: TwoTime | None = None
         self._updated_at = self._tables_at = self._saved_at = -math.inf
         self._took_s = self._tables_took_s = 0.0
-        self._is_whole = False
+        self._is_whole = self._is_moved = False
         self._unpublished: list[Announcement] = []
         self.lags_s: list[float] = []
         """For each announcement of frames, time until their C2 was in tiled."""
@@ -347,7 +348,8 @@ class Follower:
 
     def _opened_record(self) -> LiveRecord:
         if self._record is None:
-            record = LiveRecord(self._catalogue.live, self._run, self._row_frames)
+            record = LiveRecord(self._catalogue.live, self._run, self._row_frames, elsewhere=self._is_moved)
+            self._is_moved = False
             self._forecaster.forecasts[:0] = record.earlier_forecasts()
             self._record = record
         return self._record
@@ -365,6 +367,22 @@ class Follower:
         except _PASSING as error:
             self.missed_updates += 1
             _log.warning("run %s: an update was not taken: %r", self.uid[:8], error)
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= _SERVER_ERROR:
+                self._begin_elsewhere()
+
+    def _begin_elsewhere(self) -> None:
+        """Give the record up for one under another key, after an error of tiled's own that its client met ten times.
+
+        A tiled that was killed while it created an array may have left a directory that its catalogue does not know,
+        and every later attempt to create an array there fails.
+        """
+        if self._record is None:
+            return
+        _log.warning("run %s: its live record is begun anew under another key", self.uid[:8])
+        before, self._record = self._record, None
+        self._is_moved = True
+        with suppress(*_PASSING):  # what stays is cleared away with old records
+            before.drop()
 
     def close(self) -> None:
         """Let go of everything."""

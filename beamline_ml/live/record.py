@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
-from tiled.client.utils import ClientError
+from tiled.queries import Key
 
 from beamline_ml.live.scoring import KeptForecast
 from beamline_ml.records import RunDescription, TwoTime
@@ -19,7 +20,6 @@ from beamline_ml.results.identity import json_safe, result_key
 
 SPEC = "XPCSLive"
 _SO_FAR = "two-time correlation so far; columns follow their rows within seconds"
-_CONFLICT = 409
 
 
 def record_key(run: RunDescription) -> str:
@@ -38,13 +38,15 @@ class LiveRecord:
         What the run says about itself.
     time_binning
         Frames per row of C2; chosen for the whole run, so that rows never change.
+    elsewhere
+        Begin a new record, under a key that nobody has used.
     """
 
-    def __init__(self, container: Any, run: RunDescription, time_binning: int) -> None:
+    def __init__(self, container: Any, run: RunDescription, time_binning: int, *, elsewhere: bool = False) -> None:
         self._container = container
         self._run = run
         self._time_binning = time_binning
-        self._node = self._opened()
+        self._node = self._created(f"_{uuid4().hex[:4]}") if elsewhere else self._opened()
         self._children: dict[str, Any] = {}
         self._published = self._mirrored = self._profiled = self._n_forecasts = 0
 
@@ -55,6 +57,17 @@ class LiveRecord:
 
     def _opened(self) -> Any:
         """The run's container: a new one, or the one that an earlier follower began."""
+        for node in self._container.search(Key("scan_uid") == self._run.uid).values():
+            node.update_metadata(self._beginning(), drop_revision=True)
+            return node
+        return self._created("")
+
+    def _created(self, suffix: str) -> Any:
+        key = record_key(self._run) + suffix
+        return self._container.create_container(key=key, metadata=self._beginning(), specs=[SPEC])
+
+    def _beginning(self) -> dict[str, Any]:
+        """What is known of the run before any frame is correlated."""
         metadata = {
             "scan_uid": self._run.uid,
             "scan_id": self._run.scan_id,
@@ -68,16 +81,8 @@ class LiveRecord:
             "result_key": None,
             "health": {},
         }
-        try:
-            return self._container.create_container(
-                key=record_key(self._run), metadata=json_safe(metadata), specs=[SPEC]
-            )
-        except ClientError as error:
-            if error.response.status_code != _CONFLICT:
-                raise
-            node = self._container[record_key(self._run)]
-            node.update_metadata(json_safe(metadata), drop_revision=True)
-            return node
+        told: dict[str, Any] = json_safe(metadata)
+        return told
 
     def publish_rows(self, rows: TwoTime, *, anew: bool) -> None:
         """Add the rows of C2 that are new, with all columns before them, in one request: the most urgent part.

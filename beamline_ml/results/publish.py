@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+import httpx
 from tiled.client.container import Container
 from tiled.client.utils import ClientError
 from tiled.queries import Key
@@ -27,6 +28,9 @@ _POLL_S = 0.2
 _CONCURRENT_WRITES = 4
 _CONFLICT = 409
 _NOT_FOUND = 404
+_SERVER_ERROR = 500
+_LAST_SUFFIX = "_{identity}_{attempt}"
+_SUFFIXES = ("", "_{identity}", _LAST_SUFFIX)
 
 
 def find_complete(results: Container, result_id: str) -> Any | None:
@@ -74,11 +78,11 @@ def drafted(results: Container, known: ResultContent, stale_s: float = STALE_S) 
     """
     existing = _settle(results, known.result_id, stale_s)
     if existing is not None:
-        yield Draft(results, existing, None)
+        yield Draft(results, existing, None, "")
         return
     token = uuid4().hex
     with ACTIVE.holding(token), ThreadPoolExecutor(_CONCURRENT_WRITES) as pool:
-        draft = Draft(results, _claim(results, known, token), pool)
+        draft = Draft(results, _claim(results, known, token, _SUFFIXES), pool, token)
         try:
             draft.write(known)
             yield draft
@@ -104,12 +108,15 @@ class Draft:
         The result's container.
     pool
         Threads that write; None when the result is complete already.
+    token
+        Tells this attempt from all others.
     """
 
-    def __init__(self, results: Container, node: Any, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, results: Container, node: Any, pool: ThreadPoolExecutor | None, token: str) -> None:
         self._results = results
         self._node = node
         self._pool = pool
+        self._token = token
         self._writes: dict[str, Future[None]] = {}
 
     @property
@@ -133,18 +140,46 @@ class Draft:
             return self.existing
         began = time.monotonic()
         self.write(content)
-        for write in self._writes.values():
-            write.result()
+        self._see_written(content)
         self._node.update_metadata({**content.metadata, **_completed(content, began)}, drop_revision=True)
         self._pool = None
         _delete_failures(self._results, content)
         return _keep_one(self._results, content.result_id)
 
-    def discard(self) -> None:
-        """Remove what was written."""
+    def _see_written(self, content: ResultContent) -> None:
+        """Wait until all is written.
+
+        A tiled that was killed while it created an array may have left a directory that its catalogue does not know,
+        and every later attempt to create an array there fails. Then the result goes to another place.
+        """
+        try:
+            self._wait_for_writes()
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code < _SERVER_ERROR:
+                raise
+            self._move(content)
+            self._wait_for_writes()
+
+    def _wait_for_writes(self) -> None:
+        for write in self._writes.values():
+            write.result()
+
+    def _move(self, content: ResultContent) -> None:
+        """Begin again under a key that nobody has used."""
+        self._end_writes()
+        before, self._node = self._node, _claim(self._results, content, self._token, (_LAST_SUFFIX,))
+        _delete(before)
+        self._writes = {}
+        self.write(content)
+
+    def _end_writes(self) -> None:
         for write in self._writes.values():
             write.cancel()
         wait(self._writes.values())
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._end_writes()
         self._pool = None
         _delete(self._node)
 
@@ -201,12 +236,13 @@ def _stands_still(node: Any, progress: dict[str, tuple[int, float]], stale_s: fl
     return time.monotonic() - since > stale_s
 
 
-def _claim(results: Container, content: ResultContent, token: str) -> Any:
-    """Create the container under the first free of: the plain key, one with the identity, one with the attempt."""
+def _claim(results: Container, content: ResultContent, token: str, suffixes: tuple[str, ...]) -> Any:
+    """Create the container under the content's key with the first of the suffixes that is free."""
     metadata = {**content.metadata, "status": "writing", "writer": this_writer(token)}
-    for suffix in ("", f"_{content.result_id[:6]}", f"_{content.result_id[:6]}_{token[:4]}"):
+    for suffix in suffixes:
+        key = content.key + suffix.format(identity=content.result_id[:6], attempt=uuid4().hex[:4])
         try:
-            return results.create_container(key=content.key + suffix, metadata=metadata, specs=[content.spec])
+            return results.create_container(key=key, metadata=metadata, specs=[content.spec])
         except ClientError as error:
             if error.response.status_code != _CONFLICT:
                 raise ResultError(

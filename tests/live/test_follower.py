@@ -14,9 +14,11 @@ import pytest
 from beamline_ml.live.follower import Follower
 from beamline_ml.live.forecaster import FitProcess
 from beamline_ml.live.scoring import KeptForecast
+from beamline_ml.results.identity import result_key
 from beamline_ml.service import analysis as steps
 from beamline_ml.service.catalogue import Catalogue
 from beamline_ml.settings import Settings, load_settings
+from tests.conftest import left_behind
 from tests.live.conftest import N_FRAMES, GrowingRun
 from tests.service.processes import eventually
 
@@ -287,6 +289,24 @@ def test_what_tiled_did_not_take_at_the_end_is_offered_again(
         assert record(settings, run.uid)["c2"].shape == (3, 60, 60)
         monkeypatch.setattr(LiveRecord, "publish_rows", publish)
         assert follower.is_published()
+    np.testing.assert_array_equal(record(settings, run.uid)["c2"], batch(settings, run.uid).c2)
+
+
+def test_what_a_killed_tiled_left_on_disk_sends_the_record_elsewhere(
+    settings: Settings,
+    begin_run: Callable[..., GrowingRun],
+    process: FitProcess,
+    tiled_server: Any,
+    few_retries: None,
+) -> None:
+    run = begin_run()
+    left_behind(tiled_server, settings.tiled.live, result_key(77, "growing latex", run.uid), "c2")
+    with following(settings, run.uid, process):
+        grow(run, [60, 130, N_FRAMES])
+        run.stop()
+    with closing(Catalogue(settings)) as catalogue:
+        (node,) = (node for node in catalogue.live.values() if node.metadata["scan_uid"] == run.uid)
+        assert node.item["id"].startswith(f"{result_key(77, 'growing latex', run.uid)}_")
     np.testing.assert_array_equal(record(settings, run.uid)["c2"], batch(settings, run.uid).c2)
 
 

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import pytest
 from tiled.queries import Key
@@ -14,6 +15,7 @@ from beamline_ml.results.assembly import assemble
 from beamline_ml.results.publish import drafted, find_complete, publish_result
 from beamline_ml.results.search import Results
 from beamline_ml.results.writers import abandoned, this_writer
+from tests.conftest import left_behind
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,28 @@ def test_what_a_dead_process_left_is_removed(results, content):
     assert result.key == content.key
     np.testing.assert_array_equal(result.c2.shape, (3, 24, 24))
     assert entries(results, content) == {"complete"}
+
+
+def test_what_a_killed_tiled_left_on_disk_sends_the_result_elsewhere(results, content, tiled_server, few_retries):
+    left_behind(tiled_server, "results", content.key, content.arrays[1].name)
+    result = publish_result(results, content)
+    assert result.status == "complete"
+    assert result.key.startswith(f"{content.key}_{content.result_id[:6]}_")
+    assert set(result) == {part.name for part in (*content.arrays, *content.tables)}
+    assert content.key not in results
+    assert entries(results, content) == {"complete"}
+    assert publish_result(results, content).key == result.key
+
+
+def test_a_tiled_that_can_write_nowhere_is_an_error_and_leaves_nothing(results, content, monkeypatch):
+    def fail(node, array):
+        response = httpx.Response(500, request=httpx.Request("POST", "http://tiled"))
+        raise httpx.HTTPStatusError("disk full", request=response.request, response=response)
+
+    monkeypatch.setattr(publish, "_write_array", fail)
+    with pytest.raises(httpx.HTTPStatusError, match="disk full"):
+        publish_result(results, content)
+    assert entries(results, content) == set()
 
 
 def test_what_another_machine_left_is_removed_once_it_stands_still(results, content):

@@ -19,6 +19,7 @@ from beamline_ml.results.headline import METHOD_NAMES
 
 MOST_PIXELS = 300
 """C2 is thinned to so many rows on the page; tiled has all of them."""
+_FLEXIBLE: dict[str, str | None] = {"flex": "1 1 440px", "min-width": "300px"}
 _MEASURED, _OTHERS, _FORECAST, _FIT = "#1f5a92", "#b9c9d9", "#c7501d", "#202020"
 
 
@@ -29,7 +30,7 @@ def _figure(title: str, x: str, y: str, **told: Any) -> Any:
         y_axis_label=y,
         height=380,
         sizing_mode="stretch_width",
-        styles={"flex": "1 1 440px", "min-width": "300px"},
+        styles=_FLEXIBLE,
         tools="pan,wheel_zoom,box_zoom,reset,save",
         active_scroll=None,
         **told,
@@ -48,6 +49,7 @@ class MapFigure:
     def __init__(self) -> None:
         self._mapper = LinearColorMapper(palette="Viridis256", low=1.0, high=2.0, nan_color="#e6e6e6")
         self.figure = _figure("C₂", "age t₁ (s)", "age t₂ (s)", match_aspect=True)
+        self.figure.styles = {**_FLEXIBLE, "max-width": "470px"}  # wider, a square map has blank margins
         empty: dict[str, list[Any]] = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
         self._ahead, self._measured = ColumnDataSource(dict(empty)), ColumnDataSource(dict(empty))
         self._ahead_shown: ForecastView | None = None
@@ -117,7 +119,7 @@ class G2Figure:
         self.figure.scatter("x", "y", source=self._points, size=5, color=_MEASURED, legend_label="measured")
         self.figure.add_layout(_whisker(self._points, _MEASURED))
         self.figure.line("x", "y", source=self._fit, color=_FIT, line_width=2, legend_label="stretched exponential")
-        self.figure.legend.location = "top_right"
+        _put_legend_above(self.figure)
         self.figure.xaxis.ticker = self._ticks = FixedTicker(ticks=[])
 
     def show(self, snapshot: Snapshot) -> None:
@@ -132,6 +134,13 @@ class G2Figure:
         self._ticks.ticks = _one_two_five(float(x.min()), float(x.max()))
         self._fit.data = {"x": x, "y": told["fit"]}
         self.figure.title.text = f"g₂ and its fit{_relaxation(snapshot)}"
+
+
+def _put_legend_above(plot: Any) -> None:
+    """Beside the points, not over them: on a telephone it would hide a third of the figure."""
+    (legend,) = plot.legend
+    plot.add_layout(legend, "above")
+    legend.update(orientation="horizontal", border_line_color=None, background_fill_alpha=0.0, padding=0, margin=0)
 
 
 def _one_two_five(low: float, high: float) -> list[float]:
@@ -220,7 +229,7 @@ class MemoryFigure:
         self.figure.scatter("x", "y", source=self._points, size=3, color=_MEASURED, legend_label="measured")
         self._from = Span(dimension="height", line_color=_FIT, line_dash="dashed")
         self.figure.add_layout(self._from)
-        self.figure.legend.location = "top_right"
+        _put_legend_above(self.figure)
 
     def show(self, snapshot: Snapshot) -> None:
         """Feed the figure."""
