@@ -194,12 +194,18 @@ class Follower:
             self._publish()
             self._took_s = time.monotonic() - now
             self._updated_at = now
-        slowest_s = max(self._took_s, self._tables_took_s)
-        if self._rows is not None and now - self._tables_at >= max(TABLES_EVERY_S, 4 * slowest_s):
+        if self._rows is not None and self._tables_are_due(now):
             self._publish_mirror_image()
             self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
             self._begin_saving()
+
+    def _tables_are_due(self, now: float) -> bool:
+        """Every so often, so that they take half of the time at most, and at once when a fit has an answer."""
+        if self._tables is not None and not self._tables.done():
+            return False
+        pause_s = max(TABLES_EVERY_S, 2 * max(self._took_s, self._tables_took_s))
+        return self._forecaster.has_answer or now - self._tables_at >= pause_s
 
     def _publish(self) -> None:
         if self._correlator.n_frames < 2 * self._row_frames:
@@ -227,8 +233,6 @@ class Follower:
     def _begin_tables(self, rows: TwoTime, announced: Announced) -> None:
         """Have everything but C2 itself brought up to date, in a thread that C2 does not wait for."""
         if self._tables is not None:
-            if not self._tables.done():
-                return
             self._tables.result()
         self._tables = self._desk.submit(self._publish_tables, rows, announced)
         self._tables_at = time.monotonic()

@@ -124,9 +124,14 @@ class Forecaster:
         age_s = float(two_time.age_s[-1] - two_time.age_s[0])
         return min(self._budget_s, max(LEAST_BUDGET_S, age_s))
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether a fit has ended that :meth:`collect` has not taken in."""
+        return self._running is not None and self._running.done()
+
     def collect(self) -> None:
         """Take in the answer, if one has arrived since the last call."""
-        if self._running is None or not self._running.done():
+        if self._running is None or not self.has_answer:
             return
         done, self._running = self._running, None
         try:

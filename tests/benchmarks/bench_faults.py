@@ -138,7 +138,7 @@ def _rows(stack: Stack, movie: Path) -> list[Row]:
     ratios = [burst.scan_time_s / burst.ideal_time_s for burst in bursts]
     with closing(Catalogue(stack.settings)) as catalogue:
         frames = [frames_lost(catalogue, uid, counts) for uid in uids]
-        n_results = [len(catalogue.results_of(uid)) for uid in uids]
+        n_results = [sum(node.metadata["status"] == "complete" for node in catalogue.results_of(uid)) for uid in uids]
         n_followed, n_differ = live_differences(catalogue, uids) if settled else (0, 0)
     return [
         row("scan_time_ratio_under_faults", median(ratios), "", 1.03),

@@ -34,10 +34,11 @@ def read_rows(
     q = known.q_inv_angstrom if known.is_placed else _momentum_transfers(children, n_q)
     ring = n_q // 2 if ring is None else min(ring, n_q - 1)
     c2 = matrix.updated(children, line.key, ring, (metadata.get("health") or {}).get("correlated_again") or 0)
-    row_s = int(metadata["time_binning"]) * float(metadata["frame_period_s"])
+    frames_per_row = int(metadata["time_binning"])
+    row_s = frames_per_row * float(metadata["frame_period_s"])
     first_s = 0.5 * (row_s - float(metadata["frame_period_s"]))
     placed = replace(known, line=line, q_inv_angstrom=q, ring=ring, row_s=row_s, first_s=first_s)
-    return with_rows(placed, c2)
+    return with_rows(replace(placed, frames_per_row=frames_per_row), c2)
 
 
 def with_rows(snapshot: Snapshot, c2: NDArray[np.float32]) -> Snapshot:

@@ -68,8 +68,14 @@ class Snapshot:
     """Whether it is worth going on, as the run's record says."""
     row_s: float = 1.0
     """Time between rows of C2."""
+    frames_per_row: int = 1
     first_s: float = 0.0
     """Age of its first row."""
+
+    @property
+    def n_correlated(self) -> int:
+        """Frames that C2 holds: what the record says of them is older than C2 itself."""
+        return max(int(self.health.get("frames_correlated") or 0), len(self.c2) * self.frames_per_row)
 
     @property
     def is_placed(self) -> bool:

@@ -43,7 +43,7 @@ def _progress(snapshot: Snapshot) -> str:
     health = snapshot.health
     if not health:
         return f"{len(snapshot.age_s)} rows of C₂"
-    return f"<b>{health.get('frames_correlated')}</b> of {health.get('frames_planned')} frames correlated"
+    return f"<b>{snapshot.n_correlated}</b> of {health.get('frames_planned')} frames correlated"
 
 
 def advice(snapshot: Snapshot) -> str:
@@ -106,8 +106,9 @@ def health(snapshot: Snapshot) -> str:
     if not health:
         return ""
     lag = health.get("lag_s")
+    announced = max(int(health.get("frames_announced") or 0), snapshot.n_correlated)
     facts = [
-        f"{health.get('frames_announced')} frames announced, {health.get('frames_correlated')} correlated",
+        f"{announced} frames announced, {snapshot.n_correlated} correlated",
         "" if lag is None else f"C₂ is {lag:.2g} s behind the frames",
         f"frames read from {'the detector file' if health.get('frames_read_by') == 'file' else 'tiled'}",
         f"{health.get('missed_updates')} updates not taken by tiled",
