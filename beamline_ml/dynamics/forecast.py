@@ -60,9 +60,7 @@ def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
     times = _all_times(observed, until_s - begin)
     winner = min(fit_result.contest, key=lambda name: fit_result.contest[name]) if fit_result.contest else NEURAL_ODE
     s_winner = min(fit_result.contest_s, key=lambda n: fit_result.contest_s[n]) if fit_result.contest_s else NEURAL_ODE
-    ode = _neural_ode(fit_result, times)
-    ahead = ode if winner == NEURAL_ODE else _baseline(fit_result, winner, times)
-    log_s, log_s_sd = (ode.log_s, ode.log_s_sd) if s_winner == NEURAL_ODE else _s_baseline(fit_result, s_winner, times)
+    ahead, log_s, log_s_sd = _ahead(fit_result, winner, s_winner, times)
     refused = None
     if not fit_result.contest:
         refused = "The time budget left no room for the contest: nobody knows whether this forecast beats persistence."
@@ -86,6 +84,17 @@ def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
         contest=dict(fit_result.contest),
         refused=refused,
     )
+
+
+def _ahead(
+    result: DynamicsFit, winner: str, s_winner: str, times: Float64Array
+) -> tuple[_Ahead, Float64Array, Float64Array]:
+    """The winners' forecasts of F and of log S, with its deviation; members are simulated only where they won."""
+    ode = _neural_ode(result, times) if NEURAL_ODE in (winner, s_winner) else None
+    ahead = ode if ode is not None and winner == NEURAL_ODE else _baseline(result, winner, times)
+    if ode is not None and s_winner == NEURAL_ODE:
+        return ahead, ode.log_s, ode.log_s_sd
+    return ahead, *_s_baseline(result, s_winner, times)
 
 
 def _all_times(observed: Float64Array, until_s: float) -> Float64Array:
