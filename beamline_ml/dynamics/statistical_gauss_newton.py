@@ -14,10 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
 SMOOTHNESS_RANGE = (2.0, 100.0)
 LOG_D_SPREAD = 1.0
+LARGEST_PARAMETER = 1e9
+"""In units of the velocity scale: whatever moves so fast is no motion that was seen."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,34 @@ def belief_from(
 
     MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number of well-determined
     coefficients over the roughness of the answer.
+
+    Raises
+    ------
+    FitRefused
+        When the answer is not finite, or out of all proportion.
     """
     n = len(at) - 1
+    if not (np.isfinite(information).all() and np.isfinite(pull).all()):
+        raise _unexplained()
     for _ in range(8):
         precision = prior_precision(n, smoothness)
         total = information + precision
         mean = at + np.linalg.solve(total, pull + precision @ (prior_mean - at))
+        if not np.abs(mean).max() < LARGEST_PARAMETER:
+            raise _unexplained()
         covariance = np.linalg.inv(total)
         undetermined = np.trace(covariance[:n, :n] @ precision[:n, :n])
         rough = mean[:n] @ roughness(n) @ mean[:n] + np.trace(covariance[:n, :n] @ roughness(n)) * 0.0
         wanted = max(n - undetermined, 0.5) / max(float(rough), 1e-9)
         smoothness = float(np.clip(np.sqrt(smoothness * wanted), *SMOOTHNESS_RANGE))
     return Belief(mean, 0.5 * (covariance + covariance.T), smoothness, chi2)
+
+
+def _unexplained() -> FitRefused:
+    return FitRefused(
+        "No finite force explains these data: the regression over the ensemble does not settle.",
+        "Record more frames, or give the model more ensemble members.",
+    )
 
 
 def regress(

@@ -5,9 +5,10 @@ Correlating never waits for a fit: while one is being made, newer frames are lef
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from beamline_ml.live.scoring import KeptForecast
 from beamline_ml.records import Forecast, RelaxationFits, TwoTime
 
 _LOW_PRIORITY = 10
+_log = logging.getLogger(__name__)
 FEWEST_ROWS = 64
 """Rows of C2 before the first fit is tried."""
 LEAST_BUDGET_S = 2.0
@@ -134,16 +136,24 @@ class Forecaster:
         if self._running is None or not self.has_answer:
             return
         done, self._running = self._running, None
-        try:
-            found = done.result()
-        except (BrokenProcessPool, CancelledError):
-            found = Answer(None, None, "The process that fits ended; the next fit starts afresh.")
-            self._last = None
+        found = self._found(done)
         self.refusal = found.refusal
         if found.fit is not None:
             self._last = found.fit
         if found.forecast is not None:
             self.forecasts.append(KeptForecast.of(found.forecast))
+
+    def _found(self, done: Future[Answer]) -> Answer:
+        """The answer; after a failure, which is told, a fit starts from nothing again."""
+        error = None if done.cancelled() else done.exception()
+        if error is None and not done.cancelled():
+            return done.result()
+        self._last = None
+        if error is None or isinstance(error, BrokenProcessPool):
+            return Answer(None, None, "The process that fits ended; the next fit starts afresh.")
+        # A defect of the fit. The run is followed all the same.
+        _log.error("a live fit failed", exc_info=error)
+        return Answer(None, None, f"The fit failed ({error!r}); the watcher's log says where.")
 
     def close(self) -> None:
         """Ask for no more, and give up a fit that is being made: the final analysis needs the processor."""

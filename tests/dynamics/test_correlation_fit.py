@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from beamline_ml.dynamics.correlation_fit import simulate_all
 from beamline_ml.dynamics.neighbours import build_pairs
 from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.dynamics.spline import fit_spline
+from beamline_ml.dynamics.statistical_gauss_newton import belief_from
 from beamline_ml.dynamics.surrogates import make_scene
 from beamline_ml.errors import FitRefused, ResultError
 
@@ -125,6 +127,19 @@ def test_forecast_beats_persistence_on_the_future(found: DynamicsFit, truth: tup
     assert ahead.score == min(ahead.contest.values())
 
 
+def test_a_winner_that_is_not_the_neural_ode_costs_no_simulation(
+    found: DynamicsFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("beamline_ml.dynamics.forecast")
+    until_s = 1.5 * float(found.times_s[-1])
+    whole = forecast(replace(found, contest={"gp": 0.1}), until_s)
+    monkeypatch.setattr(module, "simulate_all", None)
+    lean = forecast(replace(found, contest={"gp": 0.1}, contest_s={"log_log_line": 0.1}), until_s)
+    assert (whole.method, lean.method) == ("gp", "gp")
+    np.testing.assert_array_equal(lean.c2, whole.c2)
+    np.testing.assert_array_equal(lean.upper, whole.upper)
+
+
 def test_round_trip_through_arrays(found: DynamicsFit) -> None:
     arrays = found.to_arrays()
     assert all(array.dtype.kind in "fiubU" for array in arrays.values())
@@ -215,3 +230,11 @@ def test_mismatched_arrays_are_refused() -> None:
         replace(good, q_inv_um=Q[:2])
     with pytest.raises(FitRefused):
         replace(good, times_s=good.times_s[::-1])
+
+
+@pytest.mark.parametrize("spoil", ["pull", "information"])
+def test_a_regression_that_does_not_settle_is_refused(spoil):
+    given = {"information": np.eye(9), "pull": np.ones(9)}
+    given[spoil] = given[spoil] * (1e200 if spoil == "pull" else np.nan)
+    with pytest.raises(FitRefused, match="does not settle"):
+        belief_from(given["information"], given["pull"], np.zeros(9), np.zeros(9), 10.0, 1.0)
