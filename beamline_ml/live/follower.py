@@ -83,7 +83,7 @@ class Follower:
         self._rows: TwoTime | None = None
         self._updated_at = self._tables_at = self._saved_at = -math.inf
         self._took_s = self._tables_took_s = 0.0
-        self._is_whole = self._is_moved = False
+        self._is_whole = self._is_moved = self._is_over = False
         self._unpublished: list[Announcement] = []
         self.lags_s: list[float] = []
         """For each announcement of frames, time until their C2 was in tiled."""
@@ -242,14 +242,24 @@ class Follower:
         g2, fits = relaxation_so_far(rows)
         with self._tolerating_absence():
             record = self._opened_record()
-            record.publish_profile(rows)
-            record.put_table(g2_table(g2, fits))
-            record.put_table(relaxation_table(fits))
-            if self._ageing.update(rows):
-                record.put_table(self._ageing.table())
-            self._forecast(rows, fits, record)
-            record.tell(health=self.health(announced), advice=advice_so_far(rows, g2, fits, self._goal, self.scores()))
+            for put in (
+                lambda: record.publish_profile(rows),
+                lambda: record.put_table(g2_table(g2, fits)),
+                lambda: record.put_table(relaxation_table(fits)),
+                lambda: self._publish_ageing(rows, record),
+                lambda: self._forecast(rows, fits, record),
+                lambda: record.tell(
+                    health=self.health(announced), advice=advice_so_far(rows, g2, fits, self._goal, self.scores())
+                ),
+            ):
+                if self._is_over and not announced.stopped:
+                    return  # the last ones are on their way
+                put()
         self._tables_took_s = time.monotonic() - began
+
+    def _publish_ageing(self, rows: TwoTime, record: LiveRecord) -> None:
+        if self._ageing.update(rows):
+            record.put_table(self._ageing.table())
 
     def _forecast(self, rows: TwoTime, fits: RelaxationFits, record: LiveRecord) -> None:
         if self._settings.analysis.model == "none":
@@ -291,20 +301,17 @@ class Follower:
         }
 
     def _finish(self) -> None:
-        """Everything of the run is in: publish C2 as the final analysis will see it.
+        """Everything of the run is in: publish the rows of C2 as the final analysis will see them.
 
         The rest of the record waits for :meth:`is_published`: the final analysis needs the processor now.
         """
         assert self._reader is not None
-        self._is_whole = False
+        self._is_whole, self._is_over = False, True
         self._forecaster.close()
         if self._unpublished and self._correlator.n_frames >= 2:
             self._publish()
         self._settle(self._correlator, self._reader)
         self._publish()
-        self._publish_mirror_image()
-        if self._correlator.n_frames:
-            self.save()
 
     def _settle(self, correlator: LiveCorrelator, reader: FrameReader) -> None:
         """Leave out the bad pixels that the final analysis finds, of which a search may be under way."""

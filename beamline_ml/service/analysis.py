@@ -33,6 +33,8 @@ from beamline_ml.settings import AnalysisSettings, MetadataSettings, Settings
 MOST_ROWS_PUBLISHED = 1024
 _FRAMES_FOR_BAD_PIXELS = 400
 _STATIC_BINS_PER_RING = 4
+_LARGEST_HEAD_BYTES = 64 * 2**20
+"""Frames read for the search of bad pixels are correlated as one block up to this size, and read again beyond it."""
 _FEWEST_FRAMES = 16
 _BYTES_PER_PAIR = 12
 """Of a pair of frames in one q bin: the exact sum in int64 and C2 in float32."""
@@ -204,12 +206,17 @@ def correlate(subject: Subject, reader: FrameReader, qmap: QMap, normalization: 
         When the two-time functions of so many frames would not fit into the memory that is allowed.
     """
     _require_room(subject, reader, qmap)
-    unusable = UnusablePixels.found_in(reader.read(subject.first, _sample_end(subject, reader)).frames, qmap)
+    sample = reader.read(subject.first, _sample_end(subject, reader))
+    unusable = UnusablePixels.found_in(sample.frames, qmap)
     used = qmap.without(unusable.all)
     average = _Average()
     period_s = subject.description.frame_period_s
     correlated = two_time(
-        average.watching(_blocks(subject, reader)), used, normalization, period_s, n_frames=subject.last - subject.first
+        average.watching(_blocks(subject, reader, sample)),
+        used,
+        normalization,
+        period_s,
+        n_frames=subject.last - subject.first,
     )
     correlated = replace(
         correlated,
@@ -258,9 +265,13 @@ def _require_room(subject: Subject, reader: FrameReader, qmap: QMap) -> None:
         )
 
 
-def _blocks(subject: Subject, reader: FrameReader) -> Iterator[FrameBlock]:
-    """The frames that are used, counted from the first of them."""
-    for block in reader.blocks(first=subject.first, last=subject.last):
+def _blocks(subject: Subject, reader: FrameReader, head: FrameBlock) -> Iterator[FrameBlock]:
+    """The frames that are used, counted from the first of them; ``head`` has been read already."""
+    begin = subject.first
+    if head.frames.nbytes <= _LARGEST_HEAD_BYTES:
+        yield FrameBlock(0, head.frames)
+        begin += len(head.frames)
+    for block in reader.blocks(first=begin, last=subject.last):
         yield FrameBlock(block.first_index - subject.first, block.frames)
 
 
