@@ -198,7 +198,7 @@ class Follower:
             self._publish_mirror_image()
             self._begin_tables(self._rows, announced)
         if now - self._saved_at >= self._settings.live.checkpoint_s and self._correlator.n_frames:
-            self._begin_saving()
+            self.save()
 
     def _tables_are_due(self, now: float) -> bool:
         """Every so often, so that they take half of the time at most, and at once when a fit has an answer."""
@@ -338,17 +338,14 @@ class Follower:
             self._publish_tables(self._rows, Announced(self._correlator.n_frames, True))
         self._is_whole = self.missed_updates == missed
 
-    def _begin_saving(self) -> None:
-        """Have a checkpoint written, in a thread that C2 does not wait for."""
-        if self._saving is None or self._saving.done():
-            self._saving = self._desk.submit(self._write, self._checkpoint.next_part(self._correlator))
-            self._saved_at = time.monotonic()
-
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Have a checkpoint written, in a thread that C2 does not wait for; not while one is being written."""
         if self._saving is not None:
+            if not self._saving.done():
+                return
             self._saving.result()
-        self._write(self._checkpoint.next_part(self._correlator))
+        self._saving = self._desk.submit(self._write, self._checkpoint.next_part(self._correlator))
+        self._saved_at = time.monotonic()
 
     def _write(self, part: Part) -> None:
         """A run is followed also where no checkpoint can be written; then a restart begins it anew."""

@@ -296,11 +296,7 @@ class _Average:
 
 
 def published_rows(correlated: Correlated) -> tuple[TwoTime, int]:
-    """The two-time functions as they are published, binned in time where a run is long, and frames per row.
-
-    The plain normalisation is binned exactly, as if the frames had been added; of any other, whose sums do not add,
-    each published entry is the mean of its block.
-    """
+    """The two-time functions as they are published, in coarser rows where a run is long, and frames per row."""
     factor = -(-correlated.two_time.c2.shape[1] // MOST_ROWS_PUBLISHED)
     return coarser_rows(correlated.two_time, factor), factor
 
