@@ -9,7 +9,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from beamline_ml.correlation.vectors import add_where, occupied, popcount_tile
+from beamline_ml.correlation.tally import add_pixels
+from beamline_ml.correlation.vectors import occupied, popcount_tile
 
 TALL = 256
 """Rows that go past such a block before the next, so that they stay in the second cache."""
@@ -80,16 +81,23 @@ def _n_bits(words: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def popcount_pairs(gram: Any, bits: Any, lo: Any, hi: Any, n: Any, first: Any, last: Any) -> None:
-    """Blocks of earlier rows that stay in cache; two rows by four at a time, which keeps the loads few."""
+def popcount_pairs(
+    gram: Any, bits: Any, lo: Any, hi: Any, n: Any, first: Any, last: Any, by_new: Any, by_old: Any
+) -> None:
+    """Write the sums of rows lo..hi with every row into the lower triangle, those of ``extra_sums`` included.
+
+    Blocks of earlier rows stay in cache; two rows go by four at a time, which keeps the loads few. ``by_new`` without
+    rows: there is nothing to include.
+    """
     flat, width = bits.reshape(-1), bits.shape[1]
     sums = np.empty(8, np.int64)
     size = min(64, max(4, CACHED_WORDS // max(1, last - first) // 4 * 4))
     for top in range(lo, hi, TALL):
         for block in range(0, n, size):
-            _popcount_block(
-                gram, flat, width, top, min(top + TALL, hi), hi, block, min(block + size, n), first, last, sums
-            )
+            bottom, end = min(top + TALL, hi), min(block + size, n)
+            _popcount_block(gram, flat, width, top, bottom, lo, hi, block, end, first, last, sums)
+            if by_new.shape[0]:
+                _add_extra(gram, by_new, by_old, top, bottom, lo, hi, block, end)
 
 
 @numba.njit(cache=True)
@@ -97,20 +105,21 @@ def _popcount_block(
     gram: Any,
     flat: Any,
     width: Any,
+    top: Any,
+    bottom: Any,
     lo: Any,
     hi: Any,
-    end_of_new: Any,
     block: Any,
     end: Any,
     first: Any,
     last: Any,
     sums: Any,
 ) -> None:
-    """Rows lo..hi against rows block..end, without those pairs of new rows that stand above the diagonal."""
-    for i in range(lo, hi, 2):
-        i1 = min(i + 1, hi - 1)
+    """Rows top..bottom of the new rows lo..hi against rows block..end."""
+    for i in range(top, bottom, 2):
+        i1 = min(i + 1, bottom - 1)
         for j in range(block, end, 4):
-            if j > i1 and j + 4 <= end_of_new:
+            if j > i1 and j >= lo and j + 4 <= hi:
                 continue
             j1, j2, j3 = min(j + 1, end - 1), min(j + 2, end - 1), min(j + 3, end - 1)
             starts = (
@@ -123,17 +132,38 @@ def _popcount_block(
             )
             popcount_tile(flat, starts, last - first, sums)
             for row, at in ((i, 0), (i1, 4)):
-                gram[max(row, j), min(row, j)] = sums[at]
-                gram[max(row, j1), min(row, j1)] = sums[at + 1]
-                gram[max(row, j2), min(row, j2)] = sums[at + 2]
-                gram[max(row, j3), min(row, j3)] = sums[at + 3]
+                if j3 <= row:
+                    lower = gram[row]
+                    lower[j], lower[j1], lower[j2], lower[j3] = sums[at], sums[at + 1], sums[at + 2], sums[at + 3]
+                else:
+                    for k, column in enumerate((j, j1, j2, j3)):
+                        if column <= row:
+                            gram[row, column] = sums[at + k]
+                        elif column >= hi:
+                            gram[column, row] = sums[at + k]
+
+
+@numba.njit(cache=True)
+def _add_extra(
+    gram: Any, by_new: Any, by_old: Any, top: Any, bottom: Any, lo: Any, hi: Any, block: Any, end: Any
+) -> None:
+    """Add both ways round what several photons add; a row with itself has the product twice."""
+    base = lo // 64 * 64
+    for i in range(top, bottom):
+        mine = by_new[i - lo]
+        for j in range(block, min(end, lo)):
+            gram[i, j] += mine[j] + by_old[j, i - base]
+        for j in range(max(block, lo), min(end, i + 1)):
+            gram[i, j] += mine[j] + by_new[j - lo, i]
+        for j in range(max(block, hi), end):
+            gram[j, i] += mine[j] + by_old[j, i - base]
 
 
 @numba.njit(cache=True)
 def transpose_bits(bits: Any, columns: Any, fresh: Any, first_block: Any, last_block: Any) -> None:
     """columns[pixel, block] holds the pixel's bits of 64 consecutive rows, by swapping ever smaller squares.
 
-    fresh[block - first_block, pixel] holds the same, where it has rows.
+    fresh[pixel, block - first_block] holds the same, where it has rows.
     """
     square = np.empty(64, np.uint64)
     for w in range(bits.shape[1]):
@@ -152,15 +182,14 @@ def transpose_bits(bits: Any, columns: Any, fresh: Any, first_block: Any, last_b
                 mask ^= mask << np.uint64(size)
             for i in range(64):
                 columns[w * 64 + i, block] = square[i]
-            if fresh.shape[0]:
+            if fresh.shape[1]:
                 # An assignment of slices would take seconds to compile, for its error message.
                 for i in range(64):
-                    fresh[block - first_block, w * 64 + i] = square[i]
+                    fresh[w * 64 + i, block - first_block] = square[i]
 
 
 @numba.njit(cache=True)
-def extra_pairs(
-    gram: Any,
+def extra_sums(
     columns: Any,
     fresh: Any,
     first: Any,
@@ -172,40 +201,23 @@ def extra_pairs(
     n: Any,
     by_new: Any,
     by_old: Any,
+    room: Any,
 ) -> None:
-    """Add (count - 1) of each pixel with several photons to the pairs with every row that has a photon there.
+    """Sums of (count - 1) of each row's pixels with several photons that have a photon in another row.
 
-    ``by_new`` (hi - lo, n rounded up to 64) and ``by_old`` (n, lo..hi rounded to 64) are room for sums, or wider.
+    ``by_new`` (hi - lo, n rounded up to 64, or more): of the rows lo..hi with every row. ``by_old`` (n, lo..hi rounded
+    to 64, or more): of the others with these. The last row of ``columns`` and of ``fresh`` is 0; ``room``: that of
+    ``tally``.
     """
-    lo_block, hi_block, n_blocks = lo // 64, (hi + 63) // 64, (n + 63) // 64
+    every, new = columns.reshape(-1), fresh.reshape(-1)
+    n_words, n_new_words = (n + 63) // 64, (hi + 63) // 64 - lo // 64
+    nothing = columns.shape[0] - 1
+    starts, planes = room
     by_new[:] = 0
     by_old[:] = 0
     for i in range(n):
+        places, counts = place[first[i] : last[i]], count[first[i] : last[i]]
         if lo <= i < hi:
-            sums = by_new[i - lo]
-            for e in range(first[i], last[i]):
-                column, value = columns[place[e]], count[e]
-                for block in range(n_blocks):
-                    add_where(sums, block * 64, column[block], value)
+            add_pixels(by_new[i - lo], every, 0, columns.shape[1], n_words, places, counts, nothing, starts, planes)
         else:
-            sums = by_old[i]
-            for block in range(hi_block - lo_block):
-                words = fresh[block]
-                for e in range(first[i], last[i]):
-                    add_where(sums, block * 64, words[place[e]], count[e])
-    _add_extra(gram, by_new, by_old, lo, hi, n, lo_block * 64)
-
-
-@numba.njit(cache=True)
-def _add_extra(gram: Any, by_new: Any, by_old: Any, lo: Any, hi: Any, n: Any, base: Any) -> None:
-    """Add both ways round to the lower triangle; a row with itself has the product twice."""
-    for block in range(0, n, 16):
-        end = min(block + 16, n)
-        for i in range(lo, hi):
-            mine = by_new[i - lo]
-            for j in range(block, min(end, lo)):
-                gram[i, j] += mine[j] + by_old[j, i - base]
-            for j in range(max(block, lo), min(end, i + 1)):
-                gram[i, j] += mine[j] + by_new[j - lo, i]
-            for j in range(max(block, hi), end):
-                gram[j, i] += mine[j] + by_old[j, i - base]
+            add_pixels(by_old[i], new, 0, fresh.shape[1], n_new_words, places, counts, nothing, starts, planes)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.correlation.bit_kernels import extra_pairs, pack_rows, popcount_pairs, transpose_bits
+from beamline_ml.correlation.bit_kernels import extra_sums, pack_rows, popcount_pairs, transpose_bits
 from beamline_ml.correlation.events import EventGram, PixelEvents
+from beamline_ml.correlation.tally import room
 from beamline_ml.records import IntArray
 
 WORD = 64
@@ -32,33 +33,35 @@ class BitGram:
         self._word_edges: IntArray = np.concatenate([[0], np.cumsum(words)])
         n_words = int(self._word_edges[-1])
         self._bits = np.zeros((0, n_words), np.uint64)
-        self._columns = np.zeros((n_words * WORD, 0), np.uint64)
-        self._fresh = np.zeros((0, n_words * WORD), np.uint64)
+        self._columns = np.zeros((n_words * WORD + 1, 0), np.uint64)
+        self._fresh = np.zeros((n_words * WORD + 1, 0), np.uint64)
         self._first = np.zeros((0, edges.size), np.int64)
         self._extra_place = np.zeros(0, np.int32)
         self._extra_count = np.zeros(0, np.int64)
         self._n_extra = 0
+        self._largest_extra = 0
+        """What the counts of one row and group exceed 1 by, at most."""
         self._events = EventGram(self._word_edges * WORD)
 
     def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in ``PairKernel``."""
         extra = self._pack(rows, lo, hi, hi - lo < n)
-        room = self._room(lo, hi, n)
+        sums, place_to_work = self._sums(lo, hi, n), room()
         for k, (first, last) in enumerate(pairwise(self._word_edges)):
-            popcount_pairs(gram[k], self._bits, lo, hi, n, first, last)
             if self._n_extra:
                 lists = (self._first[:, k], self._first[:, k + 1], self._extra_place, self._extra_count)
-                extra_pairs(gram[k], self._columns, self._fresh, *lists, lo, hi, n, *room)
+                extra_sums(self._columns, self._fresh, *lists, lo, hi, n, *sums, place_to_work)
+            popcount_pairs(gram[k], self._bits, lo, hi, n, first, last, *sums)
         self._events.add_events(gram, extra)
 
-    def _room(self, lo: int, hi: int, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Sums of ``extra_pairs``: 32 bits where those of all photons would fit."""
-        few = int(self._extra_count[: self._n_extra].sum()) < 2**31
+    def _sums(self, lo: int, hi: int, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Room of ``extra_sums``: as narrow as they allow; none without such pixels."""
+        dtype = np.uint16 if self._largest_extra <= np.iinfo(np.uint16).max else np.int64
         n_new = -(-hi // WORD) * WORD - lo // WORD * WORD
-        dtype = np.int32 if few else np.int64
         # A few columns more, so that rows do not lie a power of two apart and evict each other from the cache.
         n_every = -(-n // WORD) * WORD
-        return np.empty((hi - lo, n_every + SPARE), dtype), np.empty((n if hi - lo < n else 0, n_new + SPARE), dtype)
+        n_rows, n_others = (hi - lo, n if hi - lo < n else 0) if self._n_extra else (0, 0)
+        return np.empty((n_rows, n_every + SPARE), dtype), np.empty((n_others, n_new + SPARE), dtype)
 
     def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
         """Know rows lo..hi, whose pairs are summed already."""
@@ -72,7 +75,7 @@ class BitGram:
             wider[:, : self._columns.shape[1]] = self._columns
             self._columns = wider
             self._first = _grown(self._first, self._bits.shape[0])
-        done = lo
+        done, used = lo, self._n_extra
         while True:
             lists = (self._first[done:hi], self._extra_place, self._extra_count)
             n, self._n_extra = pack_rows(
@@ -84,11 +87,14 @@ class BitGram:
             size = max(2 * self._extra_place.size, self._n_extra + rows.shape[1])
             self._extra_place = _grown(self._extra_place, size)
             self._extra_count = _grown(self._extra_count, size)
+        up_to = np.append(0, np.cumsum(self._extra_count[used : self._n_extra]))
+        excess = np.diff(up_to[self._first[lo:hi] - used], axis=1)
+        self._largest_extra = max(self._largest_extra, int(excess.max(initial=0)))
         first, last = lo // WORD, -(-hi // WORD)
-        # Other rows look up few of many pixels in these columns: faster where a block's pixels lie together.
-        self._fresh = np.empty((last - first if beside_others else 0, self._columns.shape[0]), np.uint64)
+        # Other rows look up few of many pixels in these columns: faster where those of a block lie together.
+        self._fresh = np.zeros((self._columns.shape[0], last - first if beside_others else 0), np.uint64)
         transpose_bits(self._bits, self._columns, self._fresh, first, last)
-        n_places = self._columns.shape[0]
+        n_places = self._columns.shape[0] - 1
         return PixelEvents.of_lists(self._first[lo:hi], self._extra_place, self._extra_count, n_places, lo)
 
 

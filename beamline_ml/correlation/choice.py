@@ -22,7 +22,7 @@ KERNELS: dict[str, Callable[[IntArray], PairKernel]] = {
     "bits": BitGram,
     "events": EventGram,
 }
-EXTRA_PAIR_S = 1.5e-10
+EXTRA_PAIR_S = 5e-11
 """Time to look up one pixel with several photons in another frame."""
 SAMPLE = (512, 8192)
 REPEATS = 6

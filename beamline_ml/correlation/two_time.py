@@ -66,7 +66,7 @@ def two_time(
     )
     for block in blocks:
         accumulator.add(block.frames, block.first_index)
-    return accumulator.result()
+    return accumulator.last_result()
 
 
 class TwoTimeAccumulator:
@@ -115,7 +115,7 @@ class TwoTimeAccumulator:
         A frame that has arrived before is ignored; the same index with other counts is refused.
         """
         new = self._store.add(frames, int(first_index))
-        if self._store.is_integer and self.qmap.flatfield is None:
+        if self._is_exact:
             check_range(self._store.max_count, int(np.diff(self._edges).max()))
             for lo, hi in _stretches(new):
                 self._correlate(lo, hi)
@@ -125,17 +125,27 @@ class TwoTimeAccumulator:
         store, n = self._store, self.n_frames
         if not store.present.any():
             raise CorrelationError("No usable frame has arrived.", "Add frames before asking for a result.")
-        exact = store.is_integer and self.qmap.flatfield is None
-        sums = integer_sums(store, self._gram, self._edges, n) if exact else float_sums(store, self._edges, n)
+        sums = integer_sums(store, self._gram, self._edges, n) if self._is_exact else float_sums(store, self._edges, n)
         self._lent = self._lent or sums.numerator is self._gram
         return read_out(store, sums, self.normalization, self.frame_period_s, store.present[:n])
+
+    def last_result(self) -> TwoTime:
+        """As :meth:`result`, the last use of an accumulator: its frames are let go, and C2 takes their memory."""
+        if self._is_exact:
+            self._store.rows = self._store.rows[:0].copy()
+            self.__dict__.pop("_kernel", None)
+        return self.result()
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the sums are those of integers, which need the frames no more."""
+        return bool(self._store.is_integer and self.qmap.flatfield is None)
 
     @property
     def rows_are_final(self) -> bool:
         """Whether no frame that is still to come changes C2 of those that are here: integer frames without a gap."""
         store, n = self._store, self.n_frames
-        exact = store.is_integer and self.qmap.flatfield is None
-        return bool(exact and self.normalization == "plain" and store.present[:n].all())
+        return bool(self._is_exact and self.normalization == "plain" and store.present[:n].all())
 
     def frame_sums(self) -> IntArray:
         """(n_q, n_frames) sums of counts; for runs whose rows are final."""

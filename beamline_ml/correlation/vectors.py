@@ -31,25 +31,32 @@ DOT_FLUSH_STEPS = 16
 DOT_MAX_COUNT = 63
 """63^2 x 16 still fits 16 bits."""
 
-_I64 = ir.IntType(64)
+I64 = ir.IntType(64)
 
 
-def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: ir.VectorType) -> Any:
-    """Pointer to a vector that starts at the element ``index`` of the data of an array."""
+def place_of(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: ir.Type) -> Any:
+    """Pointer to a vector, or one item, that starts at the element ``index`` of the data of an array."""
     data = make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _splat(item: ir.Type, value: int, n: int) -> ir.Constant:
+def splat(item: ir.Type, value: int, n: int) -> ir.Constant:
+    """Constant vector with the same value in every lane."""
     return ir.Constant(ir.VectorType(item, n), [value] * n)
+
+
+def every_lane(builder: Any, value: Any, n: int) -> Any:
+    """Vector with a value in every lane."""
+    one = builder.insert_element(ir.Constant(ir.VectorType(value.type, n), ir.Undefined), value, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, one, splat(ir.IntType(32), 0, n))
 
 
 def _typed_copy(_context: Any, target: Any, _at_byte: Any, source: Any, _start: Any) -> Any:
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         target_data, at_byte, source_data, start = arguments
         vector = ir.VectorType(ir.IntType(8), COPY)
-        piece = builder.load(_at(context, builder, source, source_data, start, vector), align=1)
-        builder.store(piece, _at(context, builder, target, target_data, at_byte, vector), align=1)
+        piece = builder.load(place_of(context, builder, source, source_data, start, vector), align=1)
+        builder.store(piece, place_of(context, builder, target, target_data, at_byte, vector), align=1)
         return context.get_dummy_value()
 
     return types.void(target, types.int64, source, types.int64), generate
@@ -63,9 +70,9 @@ def _typed_occupied(_context: Any, row: Any, _start: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data, start = arguments
         item = context.get_data_type(row.dtype)
-        counts = builder.load(_at(context, builder, row, data, start, ir.VectorType(item, LANES)), align=1)
+        counts = builder.load(place_of(context, builder, row, data, start, ir.VectorType(item, LANES)), align=1)
         masks = [
-            builder.bitcast(builder.icmp_unsigned(">", counts, _splat(item, least, LANES)), _I64) for least in (0, 1)
+            builder.bitcast(builder.icmp_unsigned(">", counts, splat(item, least, LANES)), I64) for least in (0, 1)
         ]
         return context.make_tuple(builder, signature.return_type, masks)
 
@@ -81,13 +88,10 @@ def _typed_add_where(_context: Any, sums: Any, _start: Any, _word: Any, _value: 
         data, start, word, value = arguments
         item = context.get_data_type(sums.dtype)
         vector = ir.VectorType(item, LANES)
-        pointer = _at(context, builder, sums, data, start, vector)
-        one = builder.insert_element(
-            ir.Constant(vector, ir.Undefined), context.cast(builder, value, types.int64, sums.dtype), ir.IntType(32)(0)
-        )
-        every = builder.shuffle_vector(one, one, _splat(ir.IntType(32), 0, LANES))
+        pointer = place_of(context, builder, sums, data, start, vector)
+        every = every_lane(builder, context.cast(builder, value, types.int64, sums.dtype), LANES)
         chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))
-        added = builder.select(chosen, every, _splat(item, 0, LANES))
+        added = builder.select(chosen, every, splat(item, 0, LANES))
         builder.store(builder.add(builder.load(pointer, align=4), added), pointer, align=4)
         return context.get_dummy_value()
 
@@ -101,17 +105,17 @@ add_where: Any = intrinsic(_typed_add_where)
 def _typed_popcount_tile(_context: Any, bits: Any, _starts: Any, _n_words: Any, sums: Any) -> Any:
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         data, starts, n_words, target = arguments
-        vector = ir.VectorType(_I64, POPCOUNT_WORDS)
+        vector = ir.VectorType(I64, POPCOUNT_WORDS)
         name = f"llvm.ctpop.v{POPCOUNT_WORDS}i64"
         count = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), name)
         totals = [cgutils.alloca_once(builder, vector) for _ in range(TILE)]
         for total in totals:
-            builder.store(_splat(_I64, 0, POPCOUNT_WORDS), total)
+            builder.store(splat(I64, 0, POPCOUNT_WORDS), total)
         places = cgutils.unpack_tuple(builder, starts)
-        step = ir.Constant(_I64, POPCOUNT_WORDS)
-        with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), n_words, step, _I64) as (word, _):
+        step = ir.Constant(I64, POPCOUNT_WORDS)
+        with cgutils.for_range_slice(builder, ir.Constant(I64, 0), n_words, step, I64) as (word, _):
             rows = [
-                builder.load(_at(context, builder, bits, data, builder.add(place, word), vector), align=8)
+                builder.load(place_of(context, builder, bits, data, builder.add(place, word), vector), align=8)
                 for place in places
             ]
             pairs = [(one, other) for one in rows[:2] for other in rows[2:]]
@@ -120,8 +124,8 @@ def _typed_popcount_tile(_context: Any, bits: Any, _starts: Any, _n_words: Any, 
                 builder.store(builder.add(builder.load(total), both), total)
         found = _lane_sums(builder, [builder.load(total) for total in totals], POPCOUNT_WORDS)
         for k, part in enumerate(found):
-            place = ir.Constant(_I64, k * POPCOUNT_WORDS)
-            builder.store(part, _at(context, builder, sums, target, place, vector), align=8)
+            place = ir.Constant(I64, k * POPCOUNT_WORDS)
+            builder.store(part, place_of(context, builder, sums, target, place, vector), align=8)
         return context.get_dummy_value()
 
     starts = types.UniTuple(types.int64, 6)
@@ -142,13 +146,13 @@ def _typed_dot_rows(_context: Any, rows: Any, _start: Any, _starts: Any, _n_step
         narrow = ir.VectorType(ir.IntType(16), DOT_PIXELS)
         totals = [cgutils.alloca_once(builder, narrow) for _ in range(N_DOTS)]
         for total in totals:
-            builder.store(_splat(ir.IntType(16), 0, DOT_PIXELS), total)
+            builder.store(splat(ir.IntType(16), 0, DOT_PIXELS), total)
         places = cgutils.unpack_tuple(builder, starts)
-        with cgutils.for_range(builder, n_steps, intp=_I64) as loop:
-            shift = builder.mul(loop.index, ir.Constant(_I64, DOT_PIXELS))
+        with cgutils.for_range(builder, n_steps, intp=I64) as loop:
+            shift = builder.mul(loop.index, ir.Constant(I64, DOT_PIXELS))
 
             def load(place: Any) -> Any:
-                pointer = _at(context, builder, rows, data, builder.add(place, shift), counts)
+                pointer = place_of(context, builder, rows, data, builder.add(place, shift), counts)
                 return builder.zext(builder.load(pointer, align=1), narrow)
 
             mine = load(start)
@@ -177,7 +181,7 @@ def _add_up(context: Any, builder: Any, totals: Sequence[Any], sums: Any, target
             builder.zext(_shuffled(builder, value, value, range(first, first + DOT_PIXELS // 2)), wide)
             for first in (0, DOT_PIXELS // 2)
         )
-        pointer = _at(context, builder, sums, target, ir.Constant(_I64, k * DOT_PIXELS // 2), wide)
+        pointer = place_of(context, builder, sums, target, ir.Constant(I64, k * DOT_PIXELS // 2), wide)
         builder.store(builder.add(builder.load(pointer, align=4), builder.add(low, high)), pointer, align=4)
 
 

@@ -66,6 +66,28 @@ def test_kernel_of_a_run_whose_length_nobody_knows(name: str, first: int) -> Non
     np.testing.assert_array_equal(np.tril(gram), expected(rows))
 
 
+@pytest.mark.parametrize("largest", [2, 3, 255, 40_000])
+@pytest.mark.parametrize(
+    "deliveries", [[(0, 1200)], [(600, 1199), (0, 3), (1199, 1200), (3, 600)]], ids=["whole", "in parts"]
+)
+def test_many_pixels_with_several_photons(largest: int, deliveries: list[tuple[int, int]]) -> None:
+    """More of them in a frame than are added up in one go, in more frames than lie side by side."""
+    edges = np.array([0, 700, 701, 1300])
+    rng = np.random.default_rng(largest)
+    rows = rng.choice([0, 1, 2, largest], (1200, 1300), p=[0.3, 0.1, 0.5, 0.1]).astype(np.min_scalar_type(largest))
+    arrived = np.zeros_like(rows)
+    gram = np.zeros((edges.size - 1, 1200, 1200), np.int64)
+    kernel = KERNELS["bits"](edges)
+    n = 0
+    for lo, hi in deliveries:
+        arrived[lo:hi] = rows[lo:hi]
+        n = max(n, hi)
+        kernel.add(gram, arrived, lo, hi, n)
+    counts = rows.astype(np.float64)  # exact: all sums stay below 2^53
+    for k, (a, b) in enumerate(pairwise(edges)):
+        np.testing.assert_array_equal(np.tril(gram[k]), np.tril(counts[:, a:b] @ counts[:, a:b].T))
+
+
 def test_bytes_do_not_overflow_over_more_pixels_than_one_product_holds() -> None:
     rows = np.full((2, INT8_PIXELS + 1000), 255, np.uint8)
     gram = np.zeros((1, 2, 2), np.int64)
