@@ -132,15 +132,17 @@ def _popcount_block(
             )
             popcount_tile(flat, starts, last - first, sums)
             for row, at in ((i, 0), (i1, 4)):
-                if j3 <= row:
-                    lower = gram[row]
-                    lower[j], lower[j1], lower[j2], lower[j3] = sums[at], sums[at + 1], sums[at + 2], sums[at + 3]
-                else:
-                    for k, column in enumerate((j, j1, j2, j3)):
-                        if column <= row:
-                            gram[row, column] = sums[at + k]
-                        elif column >= hi:
-                            gram[column, row] = sums[at + k]
+                _write(gram, row, (j, j1, j2, j3), sums, at, hi)
+
+
+@numba.njit(cache=True)
+def _write(gram: Any, row: Any, columns: Any, sums: Any, at: Any, hi: Any) -> None:
+    """Four sums of a new row; a pair of new rows is left to the later one of them."""
+    for k, column in enumerate(columns):
+        if column <= row:
+            gram[row, column] = sums[at + k]
+        elif column >= hi:
+            gram[column, row] = sums[at + k]
 
 
 @numba.njit(cache=True)
@@ -148,15 +150,16 @@ def _add_extra(
     gram: Any, by_new: Any, by_old: Any, top: Any, bottom: Any, lo: Any, hi: Any, block: Any, end: Any
 ) -> None:
     """Add both ways round what several photons add; a row with itself has the product twice."""
+    # Spelled out: unsigned and signed numbers would be added as floating-point ones.
     base = lo // 64 * 64
     for i in range(top, bottom):
         mine = by_new[i - lo]
         for j in range(block, min(end, lo)):
-            gram[i, j] += mine[j] + by_old[j, i - base]
+            gram[i, j] += np.int64(mine[j]) + np.int64(by_old[j, i - base])
         for j in range(max(block, lo), min(end, i + 1)):
-            gram[i, j] += mine[j] + by_new[j - lo, i]
+            gram[i, j] += np.int64(mine[j]) + np.int64(by_new[j - lo, i])
         for j in range(max(block, hi), end):
-            gram[j, i] += mine[j] + by_old[j, i - base]
+            gram[j, i] += np.int64(mine[j]) + np.int64(by_old[j, i - base])
 
 
 @numba.njit(cache=True)
@@ -218,6 +221,6 @@ def extra_sums(
     for i in range(n):
         places, counts = place[first[i] : last[i]], count[first[i] : last[i]]
         if lo <= i < hi:
-            add_pixels(by_new[i - lo], every, 0, columns.shape[1], n_words, places, counts, nothing, starts, planes)
+            add_pixels(by_new[i - lo], every, columns.shape[1], n_words, places, counts, nothing, starts, planes)
         else:
-            add_pixels(by_old[i], new, 0, fresh.shape[1], n_new_words, places, counts, nothing, starts, planes)
+            add_pixels(by_old[i], new, fresh.shape[1], n_new_words, places, counts, nothing, starts, planes)

@@ -87,15 +87,18 @@ class BitGram:
             size = max(2 * self._extra_place.size, self._n_extra + rows.shape[1])
             self._extra_place = _grown(self._extra_place, size)
             self._extra_count = _grown(self._extra_count, size)
-        up_to = np.append(0, np.cumsum(self._extra_count[used : self._n_extra]))
-        excess = np.diff(up_to[self._first[lo:hi] - used], axis=1)
-        self._largest_extra = max(self._largest_extra, int(excess.max(initial=0)))
+        self._largest_extra = max(self._largest_extra, self._excess_since(used, lo, hi))
         first, last = lo // WORD, -(-hi // WORD)
         # Other rows look up few of many pixels in these columns: faster where those of a block lie together.
         self._fresh = np.zeros((self._columns.shape[0], last - first if beside_others else 0), np.uint64)
         transpose_bits(self._bits, self._columns, self._fresh, first, last)
         n_places = self._columns.shape[0] - 1
         return PixelEvents.of_lists(self._first[lo:hi], self._extra_place, self._extra_count, n_places, lo)
+
+    def _excess_since(self, used: int, lo: int, hi: int) -> int:
+        """The largest sum of what is listed of one row and group, of the rows lo..hi listed from ``used`` on."""
+        up_to = np.append(0, np.cumsum(self._extra_count[used : self._n_extra]))
+        return int(np.diff(up_to[self._first[lo:hi] - used], axis=1).max(initial=0))
 
 
 def _grown(array: NDArray[Any], n: int) -> NDArray[Any]:

@@ -23,7 +23,7 @@ KERNELS: dict[str, Callable[[IntArray], PairKernel]] = {
     "events": EventGram,
 }
 EXTRA_PAIR_S = 5e-11
-"""Time to look up one pixel with several photons in another frame."""
+"""Time to add one pixel with several photons to the sum with another frame."""
 SAMPLE = (512, 8192)
 REPEATS = 6
 FIRST_SAMPLE = (64, 1024)

@@ -1,7 +1,7 @@
 """How many of some pixels have a photon in each of many frames: bits added up, 64 frames a word.
 
-Eight words are added by full adders into words of weight 1, 2, 4 and 8 (A. D. Weinberger's carry-save adders, as in
-W. Mula, N. Kurz and D. Lemire, Comput. J. 61, 111, 2018), so that sums of up to 255 pixels leave the form of bits once.
+Eight words are added by full adders into words of weight 1, 2, 4 and 8 (carry-save adders, as in W. Mula, N. Kurz and
+D. Lemire, Comput. J. 61, 111, 2018), so that sums of up to 255 pixels leave the form of bits once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ MOST = 248
 def add_pixels(
     sums: Any,
     words: Any,
-    offset: Any,
     width: Any,
     n_words: Any,
     places: Any,
@@ -40,12 +39,12 @@ def add_pixels(
 ) -> None:
     """Add to ``sums`` (64 a word) the counts of those pixels that have a photon in the frames of ``words``.
 
-    The words of a pixel at ``place`` begin at offset + place * width; those of ``nothing`` are 0. ``starts`` (MOST)
+    The words of a pixel at ``place`` begin at place * width; those of ``nothing`` are 0. ``starts`` (MOST)
     int64 and ``planes`` (PLANES * EIGHT) uint64 are room to work in.
     """
     n = 0
     for e in range(places.size):
-        start = offset + places[e] * width
+        start = places[e] * width
         if counts[e] != 1:
             for word in range(n_words):
                 add_where(sums, word * LANES, words[start + word], counts[e])
@@ -57,7 +56,7 @@ def add_pixels(
             n = 0
     if n:
         n_eights = (n + EIGHT - 1) // EIGHT
-        starts[n : n_eights * EIGHT] = offset + nothing * width
+        starts[n : n_eights * EIGHT] = nothing * width
         _add_tally(sums, words, n_words, starts, n, planes)
 
 

@@ -66,7 +66,7 @@ def two_time(
     )
     for block in blocks:
         accumulator.add(block.frames, block.first_index)
-    return accumulator.last_result()
+    return accumulator._last_result()
 
 
 class TwoTimeAccumulator:
@@ -102,7 +102,7 @@ class TwoTimeAccumulator:
         """Whether a result holds the sums, which must then stay as they are."""
         self._summed: IntArray = np.zeros(0, np.int64)
         self._kernel_name = ""
-        self._kernel: PairKernel
+        self._kernel: PairKernel | None = None
 
     @property
     def n_frames(self) -> int:
@@ -129,11 +129,11 @@ class TwoTimeAccumulator:
         self._lent = self._lent or sums.numerator is self._gram
         return read_out(store, sums, self.normalization, self.frame_period_s, store.present[:n])
 
-    def last_result(self) -> TwoTime:
+    def _last_result(self) -> TwoTime:
         """As :meth:`result`, the last use of an accumulator: its frames are let go, and C2 takes their memory."""
         if self._is_exact:
             self._store.rows = self._store.rows[:0].copy()
-            self.__dict__.pop("_kernel", None)
+            self._kernel = None
         return self.result()
 
     @property
@@ -165,14 +165,18 @@ class TwoTimeAccumulator:
         """New rows against every row that is there; the lower triangle is kept."""
         store = self._store
         self._reserve(store.present.size)
-        name = choose_kernel(store.rows[lo:hi], store.max_count)
-        if name != self._kernel_name:
+        kernel = self._kernel_called(choose_kernel(store.rows[lo:hi], store.max_count))
+        for first in range(lo, hi, STRIP):
+            kernel.add(self._gram, store.rows, first, min(first + STRIP, hi), store.n_rows)
+        self._summed = np.union1d(self._summed, np.arange(lo, hi))
+
+    def _kernel_called(self, name: str) -> PairKernel:
+        """The kernel at work, or another that knows the rows of before."""
+        if self._kernel is None or name != self._kernel_name:
             self._kernel_name, self._kernel = name, KERNELS[name](self._edges)
             for first, last in _stretches(self._summed):
-                self._kernel.load(store.rows, first, last)
-        for first in range(lo, hi, STRIP):
-            self._kernel.add(self._gram, store.rows, first, min(first + STRIP, hi), store.n_rows)
-        self._summed = np.union1d(self._summed, np.arange(lo, hi))
+                self._kernel.load(self._store.rows, first, last)
+        return self._kernel
 
     def _reserve(self, n: int) -> None:
         if self._lent:
