@@ -7,6 +7,7 @@ where they came from or go to; that is the business of ``documents``, ``frames``
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,14 +99,15 @@ class FrameQuality:
     """How many pixels were taken out as bad before correlating."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TwoTime:
     """Two-time correlation functions of one run."""
 
     c2: Float32Array
     """(n_q, n_frames, n_frames) normalised, symmetric, unbiased diagonal; NaN rows where a frame is missing."""
-    numerator: NDArray[Any]
-    """(n_q, n_frames, n_frames) exact sum over pixels of I(t1) I(t2): int64 for integer frames, float64 otherwise."""
+    lower_sums: NDArray[Any]
+    """(n_q, n_frames, n_frames) exact sum over pixels of I(t1) I(t2) for t1 >= t2, in any type that holds it; what is
+    above the diagonal means nothing. :attr:`numerator` is the whole of it."""
     frame_sum: NDArray[Any]
     """(n_q, n_frames) exact sum of counts: int64 for integer frames, float64 otherwise."""
     n_pixels: IntArray
@@ -119,6 +121,19 @@ class TwoTime:
     normalization: str
     """'plain' or 'static'."""
     quality: FrameQuality
+
+    @cached_property
+    def numerator(self) -> NDArray[Any]:
+        """(n_q, n_frames, n_frames) exact sum over pixels of I(t1) I(t2): int64 for integer frames, float64 otherwise.
+
+        Made from ``lower_sums`` when it is asked for first, as it takes twice the memory of C2.
+        """
+        lower = self.lower_sums
+        whole = np.empty(lower.shape, np.float64 if lower.dtype.kind == "f" else np.int64)
+        for one, result in zip(lower, whole, strict=True):
+            result[:] = np.tril(one)
+            result += np.tril(one, -1).T
+        return whole
 
 
 @dataclass(frozen=True, slots=True)

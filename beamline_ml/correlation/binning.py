@@ -47,7 +47,7 @@ def bin_time(two_time: TwoTime, factor: int) -> TwoTime:
     quality = bin_quality(two_time.quality, factor)
     return TwoTime(
         c2=_normalised(numerator, frame_sum, two_time.n_pixels, ~quality.missing),
-        numerator=numerator,
+        lower_sums=numerator,
         frame_sum=frame_sum,
         n_pixels=two_time.n_pixels,
         q_inv_angstrom=two_time.q_inv_angstrom,

@@ -43,7 +43,7 @@ class BitGram:
         """What the counts of one row and group exceed 1 by, at most."""
         self._events = EventGram(self._word_edges * WORD)
 
-    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
+    def add(self, gram: NDArray[Any], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in ``PairKernel``."""
         extra = self._pack(rows, lo, hi, hi - lo < n)
         sums, place_to_work = self._sums(lo, hi, n), room()

@@ -44,9 +44,10 @@ def joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any
     return dict(parts[-1]) | by_frame | {"gram": _joined_gram([part["gram"] for part in parts])}
 
 
-def _joined_gram(strips: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+def _joined_gram(strips: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Strips of rows, each as wide as the rows so far, below each other; the upper triangle stays empty."""
-    gram = np.zeros((strips[-1].shape[0], strips[-1].shape[2], strips[-1].shape[2]), np.int64)
+    # The last one's sums may have outgrown the type of the earlier ones.
+    gram = np.zeros((strips[-1].shape[0], strips[-1].shape[2], strips[-1].shape[2]), strips[-1].dtype)
     last = 0
     for strip in strips:
         first, last = last, last + strip.shape[1]

@@ -66,7 +66,7 @@ class EventGram:
         self._edges = edges
         self._chunks: list[PixelEvents] = []
 
-    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, _n: int) -> None:
+    def add(self, gram: NDArray[Any], rows: NDArray[Any], lo: int, hi: int, _n: int) -> None:
         """As ``BitGram.add``."""
         self.add_events(gram, PixelEvents.of_rows(rows[lo:hi], lo))
 
@@ -74,7 +74,7 @@ class EventGram:
         """Know rows lo..hi, whose pairs are summed already."""
         self.keep(PixelEvents.of_rows(rows[lo:hi], lo))
 
-    def add_events(self, gram: NDArray[np.int64], new: PixelEvents) -> None:
+    def add_events(self, gram: NDArray[Any], new: PixelEvents) -> None:
         """Add the products of new rows' events among themselves and with all that are known."""
         if new.frame.size == 0:
             return

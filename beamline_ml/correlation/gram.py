@@ -29,8 +29,11 @@ Precision = Literal["float32", "float64"]
 class PairKernel(Protocol):
     """One way to sum products over pixels; all ways give the same integers."""
 
-    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
-        """Fill gram[k, i, j] (lower triangle) for rows lo..hi against themselves and all other rows up to n."""
+    def add(self, gram: NDArray[Any], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
+        """Fill gram[k, i, j] (lower triangle) for rows lo..hi against themselves and all other rows up to n.
+
+        ``gram`` is of a signed integer type that holds the sums.
+        """
 
     def load(self, rows: NDArray[Any], lo: int, hi: int) -> None:
         """Know rows lo..hi, whose pairs are summed already."""
@@ -48,7 +51,7 @@ class MatrixGram:
     def __init__(self, edges: IntArray) -> None:
         self._edges = edges
 
-    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
+    def add(self, gram: NDArray[Any], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in :class:`PairKernel`."""
         for k, (first, last) in enumerate(pairwise(self._edges)):
             mine = rows[:n, first:last]
@@ -63,7 +66,7 @@ class MatrixGram:
         """Nothing to know: rows are read where they are."""
 
 
-def _add_float32(gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int) -> None:
+def _add_float32(gram: NDArray[Any], rows: NDArray[Any], lo: int, hi: int) -> None:
     """Narrow strips, which leave out most of the upper triangle, of rows that are converted once."""
     every = _tensor(rows[:hi], "float32")
     for first in range(lo, hi, STRIP):

@@ -51,7 +51,7 @@ class Int8Gram:
     def __init__(self, edges: IntArray) -> None:
         self._edges = edges
 
-    def add(self, gram: NDArray[np.int64], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
+    def add(self, gram: NDArray[Any], rows: NDArray[Any], lo: int, hi: int, n: int) -> None:
         """As in ``PairKernel``."""
         for k, (first, last) in enumerate(pairwise(self._edges)):
             for start in range(int(first), int(last), INT8_PIXELS):
@@ -62,7 +62,7 @@ class Int8Gram:
         """Nothing to know: rows are read where they are."""
 
 
-def _add_new(gram: NDArray[np.int64], digits: list[_Digit], lo: int, hi: int, n: int, fresh: bool) -> None:
+def _add_new(gram: NDArray[Any], digits: list[_Digit], lo: int, hi: int, n: int, fresh: bool) -> None:
     """New rows against earlier ones, among themselves, and against later ones."""
     for (top, bottom), (left, right) in [*_lower_blocks(lo, hi), ((hi, n), (lo, hi))]:
         if bottom > top and right > left:
@@ -82,7 +82,7 @@ def _lower_blocks(lo: int, hi: int) -> list[tuple[tuple[int, int], tuple[int, in
 
 
 def _add_block(
-    target: NDArray[np.int64], digits: list[_Digit], rows: tuple[int, int], columns: tuple[int, int], fresh: bool
+    target: NDArray[Any], digits: list[_Digit], rows: tuple[int, int], columns: tuple[int, int], fresh: bool
 ) -> None:
     import torch
 

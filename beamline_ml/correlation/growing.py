@@ -68,7 +68,7 @@ class GrowingTwoTime:
         age_s = np.arange(n * factor, dtype=np.float64) * accumulator.frame_period_s
         return TwoTime(
             c2=self._c2[:, :n, :n],
-            numerator=self._numerator[:, :n, :n],
+            lower_sums=self._numerator[:, :n, :n],
             frame_sum=frame_sum,
             n_pixels=accumulator.qmap.n_pixels,
             q_inv_angstrom=accumulator.qmap.q_inv_angstrom,

@@ -21,12 +21,12 @@ def plain_c2(
 ) -> None:
     """Fill ``c2`` (n, n) with P sum_p x_p(t1) x_p(t2) / (S(t1) S(t2)) of one bin; NaN where a frame has no intensity.
 
-    With ``first``, ``c2`` and ``numerator`` are the rows (n - first, n) from there on, and ``shot`` must be known.
+    With ``first``, ``c2`` and ``numerator`` are whole rows (n - first, n) from there on, and ``shot`` must be known.
 
     Parameters
     ----------
     numerator
-        (n, n) sums of products.
+        (n, n) sums of products, the lower triangle.
     frame_sum
         (n,) sums S(t) over the P pixels.
     shot
@@ -35,7 +35,8 @@ def plain_c2(
     total = np.where(frame_sum > 0, frame_sum, np.nan).astype(np.float64)
     weight = 1.0 / total
     if shot is None:
-        diagonal = neighbour_diagonal(n_pixels * np.diagonal(numerator, 1) * weight[1:] * weight[:-1], np.isnan(weight))
+        beside = n_pixels * np.diagonal(numerator, -1) * weight[1:] * weight[:-1]
+        diagonal = neighbour_diagonal(beside, np.isnan(weight))
     else:
         diagonal = n_pixels * (np.diagonal(numerator, first) - shot[first:]) / total[first:] ** 2
     normalised(numerator, weight, float(n_pixels), diagonal, c2, first)
@@ -56,7 +57,7 @@ def static_c2(
     Parameters
     ----------
     numerators
-        (n_static, n, n) sums of products of each static bin.
+        (n_static, n, n) sums of products of each static bin, the lower triangles.
     frame_sums, shot
         (n_static, n), as in :func:`plain_c2`.
     n_pixels

@@ -15,7 +15,7 @@ from beamline_ml.correlation.normalize import plain_c2, static_c2
 from beamline_ml.correlation.qmap import QMap
 from beamline_ml.correlation.quality import quality_of_totals
 from beamline_ml.correlation.rows import RowStore
-from beamline_ml.correlation.symmetry import mirrored
+from beamline_ml.correlation.symmetry import lower_square
 from beamline_ml.records import BoolArray, Float32Array, Float64Array, IntArray, TwoTime
 
 FLOAT_TILE = 256
@@ -26,7 +26,7 @@ class PairSums:
     """Sums over the pixels of each group of a q-map (static bins, or dynamic bins when they are enough)."""
 
     numerator: NDArray[Any]
-    """(n_groups, n, n) sums of products of counts, symmetric, 0 in the rows of absent frames."""
+    """(n_groups, n, n) sums of products of counts, the lower triangle, 0 in the rows of absent frames."""
     frame_sum: NDArray[Any]
     """(n_groups, n) sums of counts."""
     shot: NDArray[Any] | None
@@ -48,12 +48,11 @@ class CountSums(Protocol):
     """(>= n,) rows with a saturated pixel."""
 
 
-def integer_sums(store: CountSums, gram: NDArray[np.int64], edges: IntArray, n: int) -> PairSums:
-    """Sums of integer frames; ``gram`` holds the lower triangle, and may come back as the numerator."""
+def integer_sums(store: CountSums, gram: NDArray[Any], edges: IntArray, n: int) -> PairSums:
+    """Sums of integer frames; ``gram`` holds the lower triangle, and comes back as the numerator if it has n rows."""
     frame_sum = sums_of_frames(store, edges, n)
     first = np.searchsorted(store.order.static_edges[:-1], edges[:-1])
-    numerator = mirrored(gram, n, in_place=True)
-    return PairSums(numerator, frame_sum, frame_sum, np.diff(edges), store.order.static_owner[first])
+    return PairSums(lower_square(gram, n), frame_sum, frame_sum, np.diff(edges), store.order.static_owner[first])
 
 
 def sums_of_frames(store: CountSums, edges: IntArray, n: int) -> IntArray:
@@ -94,10 +93,7 @@ def _tiled_gram(tiles: list[Float64Array], n: int) -> Float64Array:
     for i, a in enumerate(tiles):
         for j, b in enumerate(tiles[: i + 1]):
             lo, left = i * FLOAT_TILE, j * FLOAT_TILE
-            part = gram_float(a, b)[: n - lo, : n - left]
-            total[lo : lo + FLOAT_TILE, left : left + FLOAT_TILE] = part
-            if i != j:
-                total[left : left + FLOAT_TILE, lo : lo + FLOAT_TILE] = part.T
+            total[lo : lo + FLOAT_TILE, left : left + FLOAT_TILE] = gram_float(a, b)[: n - lo, : n - left]
     return total
 
 
@@ -121,7 +117,7 @@ def read_out(
     quality = quality_of_totals(present, frame_sum.sum(axis=0), store.saturated[:n], store.qmap.n_bad_pixels)
     return TwoTime(
         c2=c2,
-        numerator=_per_bin(sums.numerator, sums.owner, n_q),
+        lower_sums=_per_bin(sums.numerator, sums.owner, n_q),
         frame_sum=frame_sum,
         n_pixels=store.qmap.n_pixels,
         q_inv_angstrom=store.qmap.q_inv_angstrom,
@@ -148,4 +144,5 @@ def _c2_of_bin(sums: PairSums, mine: BoolArray, normalization: str, c2: Float32A
 def _per_bin(groups: NDArray[Any], owner: IntArray, n_q: int) -> NDArray[Any]:
     if groups.shape[0] == n_q:
         return groups
-    return np.add.reduceat(groups, np.searchsorted(owner, np.arange(n_q)), axis=0)
+    wide = np.promote_types(groups.dtype, np.int64)
+    return np.add.reduceat(groups, np.searchsorted(owner, np.arange(n_q)), axis=0, dtype=wide)

@@ -1,4 +1,4 @@
-"""Whole matrices from lower triangles, and C2 from sums, in one pass over memory."""
+"""Lower triangles of sums, and C2 from them in one pass over memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from beamline_ml.records import Float32Array, Float64Array
 TILE = 32
 
 
-def mirrored(lower: NDArray[Any], n: int, *, in_place: bool = False) -> NDArray[Any]:
-    """(n_groups, n, n) symmetric matrices whose lower triangles are those of ``lower`` (n_groups, >= n, >= n).
-
-    ``in_place``: where ``lower`` has just this shape, its upper triangles are written and it is returned.
-    """
-    same = in_place and lower.shape[1] == n
-    full = lower if same else np.empty((lower.shape[0], n, n), lower.dtype)
-    for one, result in zip(lower, full, strict=True):
-        if not same:
-            _copy_lower(one, result)
-        _mirror(result)
-    return full
+def lower_square(lower: NDArray[Any], n: int) -> NDArray[Any]:
+    """(n_groups, n, n) matrices with the lower triangles of ``lower`` (n_groups, >= n, >= n): itself, if it has n."""
+    if lower.shape[1] == n:
+        return lower
+    square = np.zeros((lower.shape[0], n, n), lower.dtype)
+    for one, result in zip(lower, square, strict=True):
+        _copy_lower(one, result)
+    return square
 
 
 def normalised(
@@ -37,9 +33,13 @@ def normalised(
 ) -> None:
     """Fill ``c2`` (n, n) with scale * numerator * weight(t1) * weight(t2), and ``diagonal`` (n,) in its place.
 
-    With ``first``, these are the rows (n - first, n) from there on, and their diagonal (n - first,).
+    Of ``numerator`` the lower triangle is read. With ``first``, these are the whole rows (n - first, n) from there on,
+    and their diagonal (n - first,).
     """
-    _normalise(numerator, weight, scale, diagonal, c2, first)
+    if first == 0:
+        _normalise_lower(numerator, weight, scale, diagonal, c2)
+    else:
+        _normalise_rows(numerator, weight, scale, diagonal, c2, first)
 
 
 def lower_strip(lower: NDArray[Any], first: int, n: int) -> NDArray[Any]:
@@ -57,19 +57,25 @@ def _copy_lower(lower: Any, full: Any) -> None:
 
 
 @numba.njit(cache=True)
-def _mirror(full: Any) -> None:
+def _normalise_lower(numerator: Any, weight: Any, scale: Any, diagonal: Any, c2: Any) -> None:
     """Square by square, so that what is read down the columns is still in cache; what is written lies in a row."""
-    n = full.shape[0]
+    n = c2.shape[0]
     for row in range(0, n, TILE):
         for col in range(0, row + TILE, TILE):
+            for i in range(row, min(row + TILE, n)):
+                sums, result, mine = numerator[i], c2[i], weight[i]
+                for j in range(col, min(col + TILE, i)):
+                    result[j] = np.float32(sums[j] * (scale * (mine * weight[j])))
             for j in range(col, min(col + TILE, n)):
-                upper = full[j]
+                upper = c2[j]
                 for i in range(max(row, j + 1), min(row + TILE, n)):
-                    upper[i] = full[i, j]
+                    upper[i] = c2[i, j]
+    for i in range(n):
+        c2[i, i] = np.float32(diagonal[i])
 
 
 @numba.njit(cache=True)
-def _normalise(numerator: Any, weight: Any, scale: Any, diagonal: Any, c2: Any, first: Any) -> None:
+def _normalise_rows(numerator: Any, weight: Any, scale: Any, diagonal: Any, c2: Any, first: Any) -> None:
     for i in range(numerator.shape[0]):
         for j in range(numerator.shape[1]):
             c2[i, j] = np.float32(numerator[i, j] * (scale * (weight[first + i] * weight[j])))

@@ -97,7 +97,8 @@ class TwoTimeAccumulator:
         self._store = RowStore(qmap, n_frames, saturation, frozenset(int(i) for i in bad_frames))
         order = self._store.order
         self._edges: IntArray = order.dynamic_edges if normalization == "plain" else order.static_edges
-        self._gram: NDArray[np.int64] = np.zeros((self._edges.size - 1, 0, 0), np.int64)
+        self._gram: NDArray[Any] = np.zeros((self._edges.size - 1, 0, 0), np.int32)
+        """Lower triangles; 32 bits as long as they hold the sums of the largest counts, for half the memory."""
         self._lent = False
         """Whether a result holds the sums, which must then stay as they are."""
         self._summed: IntArray = np.zeros(0, np.int64)
@@ -116,7 +117,7 @@ class TwoTimeAccumulator:
         """
         new = self._store.add(frames, int(first_index))
         if self._is_exact:
-            check_range(self._store.max_count, int(np.diff(self._edges).max()))
+            self._make_wide_enough()
             for lo, hi in _stretches(new):
                 self._correlate(lo, hi)
 
@@ -170,6 +171,12 @@ class TwoTimeAccumulator:
             kernel.add(self._gram, store.rows, first, min(first + STRIP, hi), store.n_rows)
         self._summed = np.union1d(self._summed, np.arange(lo, hi))
 
+    def _make_wide_enough(self) -> None:
+        widest = int(np.diff(self._edges).max())
+        check_range(self._store.max_count, widest)
+        if self._store.max_count**2 * widest > np.iinfo(self._gram.dtype).max:
+            self._gram, self._lent = self._gram.astype(np.int64), False
+
     def _kernel_called(self, name: str) -> PairKernel:
         """The kernel at work, or another that knows the rows of before."""
         if self._kernel is None or name != self._kernel_name:
@@ -182,7 +189,7 @@ class TwoTimeAccumulator:
         if self._lent:
             self._gram, self._lent = self._gram.copy(), False
         if n > self._gram.shape[1]:
-            grown = np.zeros((self._gram.shape[0], n, n), np.int64)
+            grown = np.zeros((self._gram.shape[0], n, n), self._gram.dtype)
             old = self._gram.shape[1]
             grown[:, :old, :old] = self._gram
             self._gram = grown

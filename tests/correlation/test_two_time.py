@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from beamline_ml.correlation import QMap, TwoTimeAccumulator, bin_time, two_time
+from beamline_ml.correlation.checkpoint import joined
 from beamline_ml.errors import CorrelationError, GeometryError
 from beamline_ml.records import FrameBlock
 
@@ -30,6 +31,23 @@ def test_numerators_are_exact_for_any_range_of_counts(qmap: QMap, frames: np.nda
         np.testing.assert_array_equal(result.numerator[k], reference.numerator(bright, qmap, k + 1))
         np.testing.assert_array_equal(result.frame_sum[k], bright[:, qmap.labels == k + 1].sum(axis=1))
         np.testing.assert_allclose(result.c2[k], reference.plain(bright, qmap, k + 1), rtol=2e-7, atol=0)
+
+
+def test_sums_that_outgrow_32_bits_on_the_way_stay_exact(qmap: QMap, frames: np.ndarray) -> None:
+    frames = frames.astype(np.uint32)
+    frames[40, 2, 3] = frames[60, 2, 3] = 60_000
+    accumulator = TwoTimeAccumulator(qmap)
+    parts = []
+    for first, last in ((0, 30), (30, 50), (50, 70)):
+        accumulator.add(frames[first:last], first)
+        early = accumulator.result()
+        parts.append(accumulator.to_arrays(since=first))
+        reread = TwoTimeAccumulator.from_arrays(joined(parts)).result()
+        for k in range(qmap.n_q):
+            expected = reference.numerator(frames[:last], qmap, k + 1)
+            np.testing.assert_array_equal(early.numerator[k], expected)
+            np.testing.assert_array_equal(reread.numerator[k], expected)
+    assert (parts[0]["gram"].dtype, parts[2]["gram"].dtype) == (np.int32, np.int64)
 
 
 def test_static_normalisation_divides_by_the_static_mean_of_each_frame(qmap: QMap, frames: np.ndarray) -> None:
