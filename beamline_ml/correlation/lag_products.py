@@ -103,10 +103,9 @@ def _wide_products(rows: Any, first: Any, lags: Any, edges: Any, sums: Any) -> N
                 sums[t - first, k, group] = total
 
 
-def exact_dots(a: NDArray[Any], b: NDArray[Any]) -> IntArray:
-    """(n_a, n_b) int64 sums over pixels of a * b, row by row: for a few rows against many."""
-    largest = max(1, int(a.max(initial=0)), int(b.max(initial=0)))
-    run = (2**31 - 1) // largest**2
+def exact_dots(a: NDArray[Any], b: NDArray[Any], largest: int) -> IntArray:
+    """(n_a, n_b) int64 sums over pixels of a * b, none of them above ``largest``: for a few rows against many."""
+    run = (2**31 - 1) // max(1, largest) ** 2
     sums = np.zeros((a.shape[0], b.shape[0]), np.int64)
     if run >= MIN_RUN:
         _narrow_dots(a, b, run, sums)

@@ -53,6 +53,8 @@ class LongTwoTimeAccumulator:
         self.order = PixelOrder.of(qmap)
         self._max_rows = max_rows
         self._rows: NDArray[Any] = np.zeros((max_rows, self.order.source.size), np.uint8)
+        self._largest = 0
+        """No sum of counts is above it."""
         self._gram = np.zeros((qmap.n_q, max_rows, max_rows), np.int64)
         self.group_sums = np.zeros((max_rows, self.order.static_owner.size), np.int64)
         self.saturated: BoolArray = np.zeros(max_rows, np.bool_)
@@ -72,7 +74,7 @@ class LongTwoTimeAccumulator:
 
     def add(self, frames: NDArray[Any], first_index: int) -> None:
         """Take in a block; ``first_index`` is the place of its first frame in the run (0-based)."""
-        block = checked_rows(frames, int(first_index), self.qmap, self.order)
+        block, front = checked_rows(frames, int(first_index), self.qmap, self.order), self._front_frame
         if first_index < 0 or block.rows.dtype.kind == "f":
             raise CorrelationError(
                 "Binned two-time needs integer counts at indices >= 0.", "Use TwoTimeAccumulator for floating point."
@@ -88,7 +90,7 @@ class LongTwoTimeAccumulator:
         np.add.at(self.group_sums, bins, block.sums)
         limit = np.iinfo(np.asarray(frames).dtype).max
         self.saturated[bins[block.largest >= limit]] = True
-        self._correlate(int(bins.min()), int(bins.max()) + 1)
+        self._correlate(np.append(bins, front // self.factor))
 
     def result(self) -> TwoTime:
         """C2 of the whole rows so far; ``frame_period_s`` of the result is that of a row."""
@@ -122,8 +124,13 @@ class LongTwoTimeAccumulator:
         self.factor, self._end = int(arrays["factor"]), int(arrays["end"])
         self._rows, self._gram = np.array(arrays["rows"]), np.array(arrays["gram"])
         self.group_sums, self.saturated = np.array(arrays["group_sums"]), np.array(arrays["saturated"])
-        self._arrived = np.array(arrays["arrived"])
+        self._arrived, self._largest = np.array(arrays["arrived"]), int(self._rows.max())
         return self
+
+    @property
+    def _front_frame(self) -> int:
+        """First frame of the row that is not whole yet: it is in no result, and correlated when it is whole."""
+        return self._end // self.factor * self.factor
 
     def _make_room(self, end: int) -> None:
         self._end = max(self._end, end)
@@ -153,19 +160,28 @@ class LongTwoTimeAccumulator:
         self._widen_to(most + int(touched.max(initial=0)))
 
     def _widen_to(self, largest: int) -> None:
+        self._largest = max(self._largest, largest)
         wanted = np.min_scalar_type(largest)
         if np.promote_types(wanted, self._rows.dtype) != self._rows.dtype:
             self._rows = self._rows.astype(wanted)
 
-    def _correlate(self, lo: int, hi: int) -> None:
-        """Rows lo..hi anew against all."""
-        n = -(-self._end // self.factor)
+    def _correlate(self, bins: IntArray) -> None:
+        """Those of the rows ``bins`` that are whole anew against all."""
+        n = self._end // self.factor
+        touched = np.unique(bins)
+        for run in np.split(touched, np.flatnonzero(np.diff(touched) > 1) + 1):
+            lo, hi = int(run[0]), min(int(run[-1]) + 1, n)
+            if lo < hi:
+                self._correlate_run(lo, hi, n)
+
+    def _correlate_run(self, lo: int, hi: int, n: int) -> None:
+        """Rows lo..hi anew against all n."""
         edges = self.order.dynamic_edges
         check_range(int(self._rows[lo:hi].max()), int(np.diff(edges).max()))
         for k, (first, last) in enumerate(pairwise(edges)):
             new, every = self._rows[lo:hi, first:last], self._rows[:n, first:last]
             # Few rows against many: turning all into floating point would take longer than multiplying.
-            strip = exact_dots(new, every) if hi - lo < FEW_ROWS else gram_exact(new, every)
+            strip = exact_dots(new, every, self._largest) if hi - lo < FEW_ROWS else gram_exact(new, every)
             self._gram[k, lo:hi, :hi] = strip[:, :hi]
             self._gram[k, hi:n, lo:hi] = strip[:, hi:].T
 

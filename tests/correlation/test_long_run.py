@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from beamline_ml.correlation import LongTwoTimeAccumulator, QMap, bin_time, two_time
+from beamline_ml.correlation import LongTwoTimeAccumulator, QMap, TwoTimeAccumulator, bin_time, two_time
 from beamline_ml.errors import CorrelationError
 
 from . import speckle
@@ -35,6 +35,24 @@ def test_the_result_equals_binning_afterwards(qmap: QMap, frames: np.ndarray, sc
         np.testing.assert_array_equal(getattr(result, name), getattr(expected, name), err_msg=name)
     np.testing.assert_allclose(result.age_s, expected.age_s)
     assert result.frame_period_s == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_read_out_on_the_way_equals_binning(qmap: QMap, frames: np.ndarray, seed: int) -> None:
+    """Rows become whole by their own last frames, by a later block beyond a hole, and after a checkpoint."""
+    rng = np.random.default_rng(seed)
+    edges = np.sort(rng.choice(np.arange(1, 300), 14, replace=False))
+    blocks = [b for b in zip([0, *edges], [*edges, 300], strict=True) if rng.random() > 0.25]
+    late = blocks.pop(2)
+    long, exact = LongTwoTimeAccumulator(qmap, max_rows=32), TwoTimeAccumulator(qmap)
+    for first, last in [*blocks, late]:
+        for accumulator in (long, exact):
+            accumulator.add(frames[first:last], first)
+        if long.n_frames >= long.factor:
+            expected = bin_time(exact.result(), long.factor)
+            for name in ("numerator", "frame_sum", "c2"):
+                np.testing.assert_array_equal(getattr(long.result(), name), getattr(expected, name), err_msg=name)
+        long = LongTwoTimeAccumulator.from_arrays(long.to_arrays())
 
 
 def test_a_hole_longer_than_a_row_is_nan(qmap: QMap, frames: np.ndarray) -> None:
