@@ -58,20 +58,43 @@ def _copy_lower(lower: Any, full: Any) -> None:
 
 @numba.njit(cache=True)
 def _normalise_lower(numerator: Any, weight: Any, scale: Any, diagonal: Any, c2: Any) -> None:
-    """Square by square, so that what is read down the columns is still in cache; what is written lies in a row."""
+    """Strip by strip, each mirrored while it is in cache."""
     n = c2.shape[0]
-    for row in range(0, n, TILE):
-        for col in range(0, row + TILE, TILE):
-            for i in range(row, min(row + TILE, n)):
-                sums, result, mine = numerator[i], c2[i], weight[i]
-                for j in range(col, min(col + TILE, i)):
-                    result[j] = np.float32(sums[j] * (scale * (mine * weight[j])))
-            for j in range(col, min(col + TILE, n)):
-                upper = c2[j]
-                for i in range(max(row, j + 1), min(row + TILE, n)):
-                    upper[i] = c2[i, j]
-    for i in range(n):
-        c2[i, i] = np.float32(diagonal[i])
+    square, turned = np.empty((TILE, TILE), c2.dtype), np.empty((TILE, TILE), c2.dtype)
+    for first in range(0, n, TILE):
+        last = min(first + TILE, n)
+        _normalise_lower_strip(numerator, weight, scale, c2, first, last)
+        n_mirrored = first if last - first == TILE else 0
+        for col in range(0, n_mirrored, TILE):
+            _mirror_square(c2, first, col, square, turned)
+        for i in range(first, last):
+            for j in range(n_mirrored, i):
+                c2[j, i] = c2[i, j]
+            c2[i, i] = np.float32(diagonal[i])
+
+
+@numba.njit(cache=True)
+def _normalise_lower_strip(numerator: Any, weight: Any, scale: Any, c2: Any, first: Any, last: Any) -> None:
+    for i in range(first, last):
+        sums, result, mine = numerator[i], c2[i], weight[i]
+        for j in range(i):
+            result[j] = np.float32(sums[j] * (scale * (mine * weight[j])))
+
+
+@numba.njit(cache=True)
+def _mirror_square(c2: Any, row: Any, col: Any, square: Any, turned: Any) -> None:
+    """In three steps, each of which a compiler turns into wide moves."""
+    for i in range(TILE):
+        mine = c2[row + i]
+        for j in range(TILE):
+            square[i, j] = mine[col + j]
+    for j in range(TILE):
+        for i in range(TILE):
+            turned[j, i] = square[i, j]
+    for j in range(TILE):
+        upper = c2[col + j]
+        for i in range(TILE):
+            upper[row + i] = turned[j, i]
 
 
 @numba.njit(cache=True)
