@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from beamline_ml.correlation.tally import add_pixels
+from beamline_ml.correlation.tally import EIGHT
 from beamline_ml.correlation.vectors import occupied, popcount_tile
 
 TALL = 256
@@ -81,13 +81,10 @@ def _n_bits(words: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def popcount_pairs(
-    gram: Any, bits: Any, lo: Any, hi: Any, n: Any, first: Any, last: Any, by_new: Any, by_old: Any
-) -> None:
-    """Write the sums of rows lo..hi with every row into the lower triangle, those of ``extra_sums`` included.
+def popcount_pairs(gram: Any, bits: Any, lo: Any, hi: Any, n: Any, first: Any, last: Any) -> None:
+    """Write what rows lo..hi share with every row into the lower triangle.
 
-    Blocks of earlier rows stay in cache; two rows go by four at a time, which keeps the loads few. ``by_new`` without
-    rows: there is nothing to include.
+    Blocks of earlier rows stay in cache; two rows go by four at a time, which keeps the loads few.
     """
     flat, width = bits.reshape(-1), bits.shape[1]
     sums = np.empty(8, np.int64)
@@ -96,8 +93,6 @@ def popcount_pairs(
         for block in range(0, n, size):
             bottom, end = min(top + TALL, hi), min(block + size, n)
             _popcount_block(gram, flat, width, top, bottom, lo, hi, block, end, first, last, sums)
-            if by_new.shape[0]:
-                _add_extra(gram, by_new, by_old, top, bottom, lo, hi, block, end)
 
 
 @numba.njit(cache=True)
@@ -146,28 +141,8 @@ def _write(gram: Any, row: Any, columns: Any, sums: Any, at: Any, hi: Any) -> No
 
 
 @numba.njit(cache=True)
-def _add_extra(
-    gram: Any, by_new: Any, by_old: Any, top: Any, bottom: Any, lo: Any, hi: Any, block: Any, end: Any
-) -> None:
-    """Add both ways round what several photons add; a row with itself has the product twice."""
-    # Spelled out: unsigned and signed numbers would be added as floating-point ones.
-    base = lo // 64 * 64
-    for i in range(top, bottom):
-        mine = by_new[i - lo]
-        for j in range(block, min(end, lo)):
-            gram[i, j] += np.int64(mine[j]) + np.int64(by_old[j, i - base])
-        for j in range(max(block, lo), min(end, i + 1)):
-            gram[i, j] += np.int64(mine[j]) + np.int64(by_new[j - lo, i])
-        for j in range(max(block, hi), end):
-            gram[j, i] += np.int64(mine[j]) + np.int64(by_old[j, i - base])
-
-
-@numba.njit(cache=True)
-def transpose_bits(bits: Any, columns: Any, fresh: Any, first_block: Any, last_block: Any) -> None:
-    """columns[pixel, block] holds the pixel's bits of 64 consecutive rows, by swapping ever smaller squares.
-
-    fresh[pixel, block - first_block] holds the same, where it has rows.
-    """
+def transpose_bits(bits: Any, words: Any, first_block: Any, last_block: Any) -> None:
+    """words[pixel, block] holds the pixel's bits of 64 consecutive rows, by swapping ever smaller squares."""
     square = np.empty(64, np.uint64)
     for w in range(bits.shape[1]):
         for block in range(first_block, last_block):
@@ -184,43 +159,35 @@ def transpose_bits(bits: Any, columns: Any, fresh: Any, first_block: Any, last_b
                 size >>= 1
                 mask ^= mask << np.uint64(size)
             for i in range(64):
-                columns[w * 64 + i, block] = square[i]
-            if fresh.shape[1]:
-                # An assignment of slices would take seconds to compile, for its error message.
-                for i in range(64):
-                    fresh[w * 64 + i, block - first_block] = square[i]
+                words[w * 64 + i, block] = square[i]
 
 
 @numba.njit(cache=True)
-def extra_sums(
-    columns: Any,
-    fresh: Any,
-    first: Any,
-    last: Any,
-    place: Any,
-    count: Any,
-    lo: Any,
-    hi: Any,
-    n: Any,
-    by_new: Any,
-    by_old: Any,
-    room: Any,
-) -> None:
-    """Sums of (count - 1) of each row's pixels with several photons that have a photon in another row.
+def n_photon_pixels(bits: Any) -> Any:
+    """Pixels of some rows of bits that have a photon."""
+    total = 0
+    for i in range(bits.shape[0]):
+        total += _n_bits(bits[i])
+    return total
 
-    ``by_new`` (hi - lo, n rounded up to 64, or more): of the rows lo..hi with every row. ``by_old`` (n, lo..hi rounded
-    to 64, or more): of the others with these. The last row of ``columns`` and of ``fresh`` is 0; ``room``: that of
-    ``tally``.
+
+@numba.njit(cache=True)
+def list_photons(bits: Any, first_place: Any, nothing: Any, first: Any, starts: Any) -> None:
+    """Pixels that have a photon, row by row: eight times their place, and ``nothing`` until there are eight of eight.
+
+    Those of row i are starts[first[i] : first[i + 1]].
     """
-    every, new = columns.reshape(-1), fresh.reshape(-1)
-    n_words, n_new_words = (n + 63) // 64, (hi + 63) // 64 - lo // 64
-    nothing = columns.shape[0] - 1
-    starts, planes = room
-    by_new[:] = 0
-    by_old[:] = 0
-    for i in range(n):
-        places, counts = place[first[i] : last[i]], count[first[i] : last[i]]
-        if lo <= i < hi:
-            add_pixels(by_new[i - lo], every, columns.shape[1], n_words, places, counts, nothing, starts, planes)
-        else:
-            add_pixels(by_old[i], new, fresh.shape[1], n_new_words, places, counts, nothing, starts, planes)
+    used = 0
+    for i in range(bits.shape[0]):
+        first[i] = used
+        for w in range(bits.shape[1]):
+            word = bits[i, w]
+            while word:
+                b = w * 64 + _popcount((word & (~word + np.uint64(1))) - np.uint64(1))
+                word &= word - np.uint64(1)
+                starts[used] = (first_place + b) * EIGHT
+                used += 1
+        while used % EIGHT:
+            starts[used] = nothing * EIGHT
+            used += 1
+    first[bits.shape[0]] = used

@@ -92,7 +92,7 @@ def _typed_add_where(_context: Any, sums: Any, _start: Any, _word: Any, _value: 
         every = every_lane(builder, context.cast(builder, value, types.int64, sums.dtype), LANES)
         chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))
         added = builder.select(chosen, every, splat(item, 0, LANES))
-        builder.store(builder.add(builder.load(pointer, align=4), added), pointer, align=4)
+        builder.store(builder.add(builder.load(pointer, align=2), added), pointer, align=2)
         return context.get_dummy_value()
 
     return types.void(sums, types.int64, types.uint64, types.int64), generate

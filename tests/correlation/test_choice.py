@@ -5,7 +5,7 @@ import pytest
 
 from beamline_ml.correlation import choice
 
-RATES = {"float": 4e10, "bits": 1e12, "events": 4e8}
+RATES = {"float": 4e10, "bits": 1e12, "tally": 1e11, "events": 4e8}
 """Products a second of a processor without 8-bit products."""
 
 
@@ -15,7 +15,7 @@ def counts(mean: float) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("mean", "expected"),
-    [(0.0005, "events"), (0.02, "bits"), (0.4, "float"), (3.0, "float")],
+    [(0.0005, "events"), (0.02, "tally"), (0.13, "bits"), (0.4, "float"), (3.0, "float")],
 )
 def test_pixels_with_several_photons_cost_their_pairs(
     monkeypatch: pytest.MonkeyPatch, mean: float, expected: str

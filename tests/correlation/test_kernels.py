@@ -66,18 +66,19 @@ def test_kernel_of_a_run_whose_length_nobody_knows(name: str, first: int) -> Non
     np.testing.assert_array_equal(np.tril(gram), expected(rows))
 
 
+@pytest.mark.parametrize("name", ["bits", "tally"])
 @pytest.mark.parametrize("largest", [2, 3, 255, 40_000])
 @pytest.mark.parametrize(
     "deliveries", [[(0, 1200)], [(600, 1199), (0, 3), (1199, 1200), (3, 600)]], ids=["whole", "in parts"]
 )
-def test_many_pixels_with_several_photons(largest: int, deliveries: list[tuple[int, int]]) -> None:
+def test_many_pixels_with_several_photons(name: str, largest: int, deliveries: list[tuple[int, int]]) -> None:
     """More of them in a frame than are added up in one go, in more frames than lie side by side."""
     edges = np.array([0, 700, 701, 1300])
     rng = np.random.default_rng(largest)
     rows = rng.choice([0, 1, 2, largest], (1200, 1300), p=[0.3, 0.1, 0.5, 0.1]).astype(np.min_scalar_type(largest))
     arrived = np.zeros_like(rows)
     gram = np.zeros((edges.size - 1, 1200, 1200), np.int64)
-    kernel = KERNELS["bits"](edges)
+    kernel = KERNELS[name](edges)
     n = 0
     for lo, hi in deliveries:
         arrived[lo:hi] = rows[lo:hi]
@@ -86,6 +87,17 @@ def test_many_pixels_with_several_photons(largest: int, deliveries: list[tuple[i
     counts = rows.astype(np.float64)  # exact: all sums stay below 2^53
     for k, (a, b) in enumerate(pairwise(edges)):
         np.testing.assert_array_equal(np.tril(gram[k]), np.tril(counts[:, a:b] @ counts[:, a:b].T))
+
+
+@pytest.mark.parametrize("name", ["bits", "tally"])
+@pytest.mark.parametrize("brightest", [1, 2, 3])
+def test_groups_of_more_pixels_than_16_bits_count(name: str, brightest: int) -> None:
+    rows = np.ones((3, 140_000), np.uint8)
+    rows[1, ::2] = brightest
+    gram = np.zeros((1, 3, 3), np.int64)
+    KERNELS[name](np.array([0, rows.shape[1]])).add(gram, rows, 0, 3, 3)
+    counts = rows.astype(np.int64)
+    np.testing.assert_array_equal(np.tril(gram[0]), np.tril(counts @ counts.T))
 
 
 def test_bytes_do_not_overflow_over_more_pixels_than_one_product_holds() -> None:
