@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from beamline_ml.correlation.tally import EIGHT, FRAMES, add_bright_pixel, add_pixels
 
-TILE = 32
+TILE = 128
 
 
 @numba.njit(cache=True)
@@ -69,8 +69,8 @@ def _turn(part: Any, square: Any, turned: Any) -> None:
     for j in range(part.shape[0]):
         for i in range(part.shape[1]):
             square[j, i] = part[j, i]
-    for i in range(TILE):
-        for j in range(TILE):
+    for i in range(part.shape[1]):
+        for j in range(part.shape[0]):
             turned[i, j] = square[j, i]
 
 

@@ -21,6 +21,7 @@ from beamline_ml.records import FrameBlock, FrameQuality, IntArray, TwoTime
 
 STRIP = 2048
 """Frames that are taken in at a time."""
+NARROWEST = np.int16
 
 
 def two_time(
@@ -97,8 +98,8 @@ class TwoTimeAccumulator:
         self._store = RowStore(qmap, n_frames, saturation, frozenset(int(i) for i in bad_frames))
         order = self._store.order
         self._edges: IntArray = order.dynamic_edges if normalization == "plain" else order.static_edges
-        self._gram: NDArray[Any] = np.zeros((self._edges.size - 1, 0, 0), np.int32)
-        """Lower triangles; 32 bits as long as they hold the sums of the largest counts, for half the memory."""
+        self._gram: NDArray[Any] = np.zeros((self._edges.size - 1, 0, 0), NARROWEST)
+        """Lower triangles, in the narrowest type that holds them: a long run's are most of its memory."""
         self._lent = False
         """Whether a result holds the sums, which must then stay as they are."""
         self._summed: IntArray = np.zeros(0, np.int64)
@@ -172,10 +173,13 @@ class TwoTimeAccumulator:
         self._summed = np.union1d(self._summed, np.arange(lo, hi))
 
     def _make_wide_enough(self) -> None:
-        widest = int(np.diff(self._edges).max())
-        check_range(self._store.max_count, widest)
-        if self._store.max_count**2 * widest > np.iinfo(self._gram.dtype).max:
-            self._gram, self._lent = self._gram.astype(np.int64), False
+        store = self._store
+        check_range(store.max_count, int(np.diff(self._edges).max()))
+        # No sum of products is larger than the largest count times the largest sum of counts.
+        largest = store.max_count * int(sums_of_frames(store, self._edges, store.n_rows).max(initial=0))
+        wanted = np.promote_types(self._gram.dtype, np.min_scalar_type(-largest))
+        if wanted != self._gram.dtype:
+            self._gram, self._lent = self._gram.astype(wanted), False
 
     def _kernel_called(self, name: str) -> PairKernel:
         """The kernel at work, or another that knows the rows of before."""
