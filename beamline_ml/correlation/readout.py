@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -104,10 +105,11 @@ def read_out(
     frame_period_s: float,
     present: BoolArray,
     age_s: Float64Array | None = None,
+    memory: NDArray[np.uint8] | None = None,
 ) -> TwoTime:
-    """Normalise the sums; rows that are not ``present`` (n,) become NaN."""
+    """Normalise the sums; rows that are not ``present`` (n,) become NaN. C2 takes ``memory`` where that fits."""
     n_q, n = store.qmap.n_q, present.size
-    c2 = np.empty((n_q, n, n), np.float32)
+    c2 = _room_for_c2((n_q, n, n), memory)
     for bin_index in range(n_q):
         _c2_of_bin(sums, sums.owner == bin_index, normalization, c2[bin_index])
     if not present.all():
@@ -126,6 +128,15 @@ def read_out(
         normalization=normalization,
         quality=quality,
     )
+
+
+def _room_for_c2(shape: tuple[int, int, int], memory: NDArray[np.uint8] | None) -> Float32Array:
+    """Memory that is there already comes without the time that the system takes to find and clear other."""
+    n_bytes = 4 * math.prod(shape)
+    # A result must not keep far more memory than it needs.
+    if memory is None or not n_bytes <= memory.size <= 2 * n_bytes:
+        return np.empty(shape, np.float32)
+    return memory[:n_bytes].view(np.float32).reshape(shape)
 
 
 def _c2_of_bin(sums: PairSums, mine: BoolArray, normalization: str, c2: Float32Array) -> None:

@@ -19,6 +19,8 @@ class RowStore:
 
     A frame that arrives again must be the same frame: it is ignored, or refused when its counts differ, so that the
     order of arrival can never decide a result.
+
+    ``least_bytes``: memory to hold, though the rows take less, for whatever comes after them (:meth:`let_go`).
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class RowStore:
         n_frames: int | None = None,
         saturation: float | None = None,
         bad_frames: frozenset[int] = frozenset(),
+        least_bytes: int = 0,
     ) -> None:
         self.qmap = qmap
         self.order = PixelOrder.of(qmap)
@@ -37,7 +40,9 @@ class RowStore:
         self.max_count = 0
         self.n_rows = 0
         n = n_frames or 0
-        self.rows: NDArray[Any] = np.zeros((n, self.order.source.size), np.uint8)
+        n_bytes = n * self.order.source.size
+        self._memory: NDArray[np.uint8] | None = np.zeros(max(n_bytes, least_bytes), np.uint8)
+        self.rows: NDArray[Any] = self._memory[:n_bytes].reshape(n, self.order.source.size)
         self.present: BoolArray = np.zeros(n, np.bool_)
         self.saturated: BoolArray = np.zeros(n, np.bool_)
         self.group_sums: NDArray[Any] = np.zeros((n, self.order.static_owner.size), np.int64)
@@ -61,6 +66,12 @@ class RowStore:
         self.saturated[new] = block.largest >= self._limit(np.asarray(frames).dtype)
         self.present[new] = True
         return new
+
+    def let_go(self) -> NDArray[np.uint8]:
+        """Forget the rows; returns their memory, as bytes of no meaning."""
+        memory = self.rows.reshape(-1).view(np.uint8) if self._memory is None else self._memory
+        self._memory, self.rows = None, np.zeros((0, self.rows.shape[1]), self.rows.dtype)
+        return memory
 
     def _check_place(self, first_index: int, n: int) -> None:
         if first_index < 0 or (self.n_frames is not None and first_index + n > self.n_frames):
@@ -93,7 +104,7 @@ class RowStore:
             wanted = np.dtype(np.float64)
             self.group_sums = self.group_sums.astype(np.float64)
         if np.promote_types(self.rows.dtype, wanted) != self.rows.dtype:
-            self.rows = self._as(wanted)
+            self._memory, self.rows = None, self._as(wanted)
         self._lengthen(n)
 
     def _as(self, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -106,7 +117,7 @@ class RowStore:
     def _lengthen(self, n: int) -> None:
         if n > self.present.size:
             size = max(n, 2 * self.present.size) if self.n_frames is None else self.n_frames
-            self.rows = _padded(self.rows, size)
+            self._memory, self.rows = None, _padded(self.rows, size)
             self.present = _padded(self.present, size)
             self.saturated = _padded(self.saturated, size)
             self.group_sums = _padded(self.group_sums, size)

@@ -64,6 +64,7 @@ def two_time(
         normalization,
         bad_frames=bad_frames,
         saturation=saturation,
+        _once=True,
     )
     for block in blocks:
         accumulator.add(block.frames, block.first_index)
@@ -90,12 +91,15 @@ class TwoTimeAccumulator:
         *,
         bad_frames: Iterable[int] = (),
         saturation: float | None = None,
+        _once: bool = False,
     ) -> None:
         _check_arguments(normalization, n_frames)
         self.qmap = qmap
         self.frame_period_s = checked_period(frame_period_s)
         self.normalization = normalization
-        self._store = RowStore(qmap, n_frames, saturation, frozenset(int(i) for i in bad_frames))
+        # Read out once, C2 will take the memory of the frames.
+        c2_bytes = 4 * qmap.n_q * (n_frames or 0) ** 2 if _once else 0
+        self._store = RowStore(qmap, n_frames, saturation, frozenset(int(i) for i in bad_frames), c2_bytes)
         order = self._store.order
         self._edges: IntArray = order.dynamic_edges if normalization == "plain" else order.static_edges
         self._gram: NDArray[Any] = np.zeros((self._edges.size - 1, 0, 0), NARROWEST)
@@ -124,19 +128,23 @@ class TwoTimeAccumulator:
 
     def result(self) -> TwoTime:
         """C2 of what has arrived; rows of frames that have not are NaN."""
+        return self._read_out()
+
+    def _last_result(self) -> TwoTime:
+        """As :meth:`result`, the last use of an accumulator: its frames are let go, and C2 takes their memory."""
+        if not self._is_exact:
+            return self._read_out()
+        self._kernel = None
+        return self._read_out(self._store.let_go())
+
+    def _read_out(self, memory: NDArray[np.uint8] | None = None) -> TwoTime:
         store, n = self._store, self.n_frames
         if not store.present.any():
             raise CorrelationError("No usable frame has arrived.", "Add frames before asking for a result.")
         sums = integer_sums(store, self._gram, self._edges, n) if self._is_exact else float_sums(store, self._edges, n)
         self._lent = self._lent or sums.numerator is self._gram
-        return read_out(store, sums, self.normalization, self.frame_period_s, store.present[:n])
-
-    def _last_result(self) -> TwoTime:
-        """As :meth:`result`, the last use of an accumulator: its frames are let go, and C2 takes their memory."""
-        if self._is_exact:
-            self._store.rows = self._store.rows[:0].copy()
-            self._kernel = None
-        return self.result()
+        present = store.present[:n]
+        return read_out(store, sums, self.normalization, self.frame_period_s, present, memory=memory)
 
     @property
     def _is_exact(self) -> bool:
