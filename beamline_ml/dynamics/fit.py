@@ -18,6 +18,8 @@ from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
 from beamline_ml.dynamics.pattern_stream import go_on
 from beamline_ml.dynamics.patterns import PatternObservations
+from beamline_ml.dynamics.phase_fit import PhaseFit, fit_phase_patterns
+from beamline_ml.dynamics.phase_patterns import PhaseObservations
 from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
 from beamline_ml.dynamics.surrogates import Scene, make_scene
 from beamline_ml.errors import FitRefused
@@ -51,19 +53,30 @@ def fit(
 ) -> PatternFit: ...
 
 
+@overload
 def fit(
-    observations: CorrelationObservations | PatternObservations,
+    observations: PhaseObservations,
+    model: DynamicsModel | None = None,
+    state: None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> PhaseFit: ...
+
+
+def fit(
+    observations: CorrelationObservations | PatternObservations | PhaseObservations,
     model: DynamicsModel | None = None,
     state: DynamicsFit | PatternFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
-) -> DynamicsFit | PatternFit:
+) -> DynamicsFit | PatternFit | PhaseFit:
     """Find the force (and the diffusion coefficient) that explain a run; for correlations, let forecasts compete on it.
 
     Parameters
     ----------
     observations
-        Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``).
+        Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``, or a ``PhaseFit``
+        where particles carry phases).
     state
         An earlier fit of the same sample (fewer frames): where to start from. For patterns only the frames that are new
         are looked at, at a cost that does not depend on how many came before.
@@ -78,6 +91,10 @@ def fit(
     model = model or DynamicsModel()
     budget = DEFAULT_BUDGET_S if time_budget_s is None else time_budget_s
     began = time.monotonic()
+    if isinstance(observations, PhaseObservations):
+        if state is not None:
+            raise FitRefused("A fit of particles with phases does not go on from an earlier one.", "Leave state out.")
+        return fit_phase_patterns(observations, model, budget, seed)
     if isinstance(observations, PatternObservations):
         if isinstance(state, PatternFit):
             return go_on(state, observations)

@@ -1,8 +1,9 @@
 """Swimming colloids: diffusion, speed and turning from C2, and what a model without swimming says to the same data.
 
 Janus particles swim at constant speed while their heading diffuses (active Brownian particles, as in the XPCS of Zinn
-et al., New J. Phys. 24, 093007 (2022); equations in ``ActiveColloids``). Their exact field correlation is fitted to the
-C2 of a short run and extrapolated to four times the run, and to rings that the fit has not seen. The graph model knows diffusion and forces but no swimming, is fitted as well: it must say that it does not describe the data.
+et al., New J. Phys. 24, 093007 (2022); equations in ``ActiveColloids``). Their exact field correlation is fitted to
+the C2 of a short run and extrapolated to four times the run, and to rings that the fit has not seen. The graph model
+knows diffusion and forces but no swimming; it is fitted as well and must say that it does not describe the data.
 
     python docs/examples/active_colloids.py [--out FILE.png]
 """

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from beamline_ml.dynamics import DynamicsModel, fit
+from beamline_ml.dynamics import DynamicsModel, PatternScattering, PhaseObservations, PhaseScattering, fit
+from beamline_ml.dynamics.phase_fit import phase_motion
+from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.systems.active_colloids import ActiveColloids, fit_active
 from beamline_ml.dynamics.systems.brownian_colloids import BrownianColloids
+from beamline_ml.dynamics.systems.kuramoto_lattice import KuramotoLattice
 from beamline_ml.dynamics.systems.motion import runge_kutta
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
-from beamline_ml.errors import FitRefused
+from beamline_ml.dynamics.systems.swarmalators import Swarmalators
+from beamline_ml.errors import FitRefused, NotIdentifiable
 from beamline_ml.simulation import RingSample, scatter_into_rings
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -149,6 +154,92 @@ def test_noise_does_not_speed_up_the_decay() -> None:
         assert abs(np.log(found.diffusion_um2_per_s / truth)) < 3.5 * np.sqrt(found.covariance[-1, -1])
         ratios.append(found.diffusion_um2_per_s / truth)
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.1)
+
+
+def swarm(n: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.column_stack([disc_start(n, 1.0, rng), rng.uniform(0, 2 * np.pi, n)])
+
+
+@pytest.mark.parametrize("mobile", [True, False])
+def test_tangents_of_phase_motion(mobile: bool) -> None:
+    """Exact derivatives along every coefficient, against differences of whole trajectories."""
+    rng = np.random.default_rng(1)
+    splines = rng.normal(0, 0.05, (3, 6)) * np.array([[mobile], [mobile], [1.0]])
+    start, times, n = swarm(12, 2), np.arange(5) * 0.2, 18 if mobile else 6
+    tangents = phase_motion(start, times, splines, 1.2, mobile, n)[1]
+    for parameter in range(n):
+        step = np.zeros(18)
+        step[parameter if mobile else 12 + parameter] = 1e-6
+        plus, minus = (
+            phase_motion(start, times, splines + sign * step.reshape(3, 6), 1.2, mobile)[0] for sign in (1, -1)
+        )
+        np.testing.assert_allclose(tangents[..., parameter], (plus - minus) / 2e-6, atol=2e-6)
+
+
+def test_phase_kernel_and_system_agree() -> None:
+    """A smooth law, written once as a spline for the fit and once as the system's sum over all particles."""
+    system = Swarmalators(0.5, 0.5, n_particles=15, core=0.6)
+    start, times = swarm(15, 3), np.arange(6) * 0.1
+    splines = np.stack([fit_spline(lambda r, b=b: system.kernel(r)[b], 300, 6.0) for b in range(3)])
+    found = phase_motion(start, times, splines, 6.0, True)[0]
+    np.testing.assert_allclose(found, system.trajectory(start, times), atol=2e-3)
+    np.testing.assert_allclose(found.mean(axis=1), np.tile(start.mean(axis=0), (6, 1)), atol=1e-10)
+
+
+@pytest.mark.parametrize(("charge", "contrast", "probe_um"), [(1.0, 0.5, 1.2), (0.0, 1.0, None)])
+def test_derivative_of_a_phase_pattern(charge: float, contrast: float, probe_um: float | None) -> None:
+    optics = PatternScattering(32, 0.9, probe_um=probe_um, beam_stop_px=0.0)
+    scattering = PhaseScattering(optics, charge, contrast)
+    state, tangent = swarm(20, 4), np.random.default_rng(5).standard_normal((20, 3, 2))
+    pixels = np.array([7, 300, 555, 1000])
+    value, slope = scattering.with_tangents(state, tangent, pixels)
+    np.testing.assert_allclose(value, scattering.intensity(state).ravel()[pixels])
+    for k in range(2):
+        plus, minus = (scattering.intensity(state + s * tangent[:, :, k]).ravel()[pixels] for s in (1e-6, -1e-6))
+        np.testing.assert_allclose(slope[:, k], (plus - minus) / 2e-6, rtol=1e-4, atol=1e-3)
+
+
+def test_phases_without_meaning_are_refused() -> None:
+    scattering = PhaseScattering(PatternScattering(16, 1.0))
+    times, start = np.arange(4.0), swarm(5, 6)
+    good = PhaseObservations(np.ones((4, 16, 16)), times, scattering, start)
+    with pytest.raises(FitRefused, match="do not match"):
+        replace(good, times_s=times[:3])
+    with pytest.raises(FitRefused, match="not \\(n >= 2, 3\\)"):
+        replace(good, start=start[:, :2])
+    with pytest.raises(FitRefused, match="negative"):
+        replace(good, counts=-good.counts)
+    with pytest.raises(FitRefused, match="one pattern for ever"):
+        replace(good, mobile=False)
+    pattern = scattering.intensity(start)
+    bright = np.tile(np.random.default_rng(0).poisson(1e3 * pattern / pattern.max()), (4, 1, 1))
+    with pytest.raises(NotIdentifiable, match="start positions"):
+        fit(replace(good, counts=bright, start=swarm(5, 7)))
+    found = fit(replace(good, counts=bright), DynamicsModel(n_coefficients=4, cutoff_um=1.0), time_budget_s=0.0)
+    assert "time budget" in found.warnings[0]
+
+
+def test_example_swarmalators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("swarmalators", N=60, N_FRAMES=40).main(tmp_path / "figure.png")
+    said = capsys.readouterr().out
+    assert figures(said, "error of the force (um/s)")[0] < 0.1
+    assert figures(said, "error of the force x cos(phase difference) (um/s)")[0] < 0.15
+    assert figures(said, "error of the phase coupling (rad/s)")[0] < 0.3
+    _, ours, still = figures(said, "correlation with the truth: least")
+    assert ours > 0.98 > still
+    assert figures(said, "another start (101), at 4 runs:")[0] > 0.95
+    assert is_figure(tmp_path / "figure.png")
+
+
+def test_example_kuramoto_lattice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("kuramoto_lattice", SYSTEM=KuramotoLattice(size=10), N_FRAMES=20).main(tmp_path / "figure.png")
+    said = capsys.readouterr().out
+    assert figures(said, "error of the coupling")[0] < 0.1
+    least, _, still = figures(said, "correlation with the truth: least")
+    assert least > 0.98 > still
+    assert figures(said, "another start (102), at 4 runs:")[0] > 0.95
+    assert is_figure(tmp_path / "figure.png")
 
 
 def test_example_self_organising(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
