@@ -9,3 +9,6 @@ from .phase_fit import PhaseFit as PhaseFit
 from .phase_patterns import PhaseObservations as PhaseObservations
 from .phase_patterns import PhaseScattering as PhaseScattering
 from .result import DynamicsFit as DynamicsFit
+from .rigid_motion import RigidFit as RigidFit
+from .rigid_motion import RigidObservations as RigidObservations
+from .rigid_motion import RigidScattering as RigidScattering

@@ -21,6 +21,7 @@ from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.phase_fit import PhaseFit, fit_phase_patterns
 from beamline_ml.dynamics.phase_patterns import PhaseObservations
 from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
+from beamline_ml.dynamics.rigid_motion import RigidFit, RigidObservations, fit_rigid
 from beamline_ml.dynamics.surrogates import Scene, make_scene
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
@@ -63,20 +64,30 @@ def fit(
 ) -> PhaseFit: ...
 
 
+@overload
 def fit(
-    observations: CorrelationObservations | PatternObservations | PhaseObservations,
+    observations: RigidObservations,
+    model: DynamicsModel | None = None,
+    state: None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> RigidFit: ...
+
+
+def fit(
+    observations: CorrelationObservations | PatternObservations | PhaseObservations | RigidObservations,
     model: DynamicsModel | None = None,
     state: DynamicsFit | PatternFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
-) -> DynamicsFit | PatternFit | PhaseFit:
+) -> DynamicsFit | PatternFit | PhaseFit | RigidFit:
     """Find the force (and the diffusion coefficient) that explain a run; for correlations, let forecasts compete on it.
 
     Parameters
     ----------
     observations
         Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``, or a ``PhaseFit``
-        where particles carry phases).
+        where particles carry phases, or a ``RigidFit`` where a known object moves as a whole; that needs no model).
     state
         An earlier fit of the same sample (fewer frames): where to start from. For patterns only the frames that are new
         are looked at, at a cost that does not depend on how many came before.
@@ -91,9 +102,11 @@ def fit(
     model = model or DynamicsModel()
     budget = DEFAULT_BUDGET_S if time_budget_s is None else time_budget_s
     began = time.monotonic()
-    if isinstance(observations, PhaseObservations):
+    if isinstance(observations, PhaseObservations | RigidObservations):
         if state is not None:
-            raise FitRefused("A fit of particles with phases does not go on from an earlier one.", "Leave state out.")
+            raise FitRefused("Fits of phases and rigid objects do not go on from an earlier one.", "Leave state out.")
+        if isinstance(observations, RigidObservations):
+            return fit_rigid(observations, budget, seed)
         return fit_phase_patterns(observations, model, budget, seed)
     if isinstance(observations, PatternObservations):
         if isinstance(state, PatternFit):

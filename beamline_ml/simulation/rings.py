@@ -57,6 +57,7 @@ def scatter_into_rings(
     edges_inv_um: Float64Array,
     photons_per_speckle: float,
     rng: np.random.Generator,
+    weight: Float64Array | None = None,
 ) -> RingSample:
     """Count photons at wave vectors of periodic boxes and correlate them.
 
@@ -70,6 +71,8 @@ def scatter_into_rings(
         (n_q, 2) low and high edge of each ring.
     photons_per_speckle
         Expected counts at S(q) = 1.
+    weight
+        (n_times, n_boxes, n_per_box) scattering length of each particle; None: 1. A 0 is a particle that is not there.
 
     Raises
     ------
@@ -79,7 +82,8 @@ def scatter_into_rings(
     n_times, n_boxes, n_per_box, _ = x_um.shape
     shells = shells_of_box(box_um, edges_inv_um, MAX_MODES, rng)
     q = shells.vectors_inv_um.T
-    fields = np.exp(-1j * (x_um @ q)).sum(axis=2) / np.sqrt(n_per_box)
+    waves = np.exp(-1j * (x_um @ q))
+    fields = (waves if weight is None else weight[..., None] * waves).sum(axis=2) / np.sqrt(n_per_box)
     n_modes = shells.modes(n_boxes)
     rings = [
         _ring(fields[:, :, shells.ring == k].reshape(n_times, -1), photons_per_speckle, rng)

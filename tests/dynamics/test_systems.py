@@ -11,11 +11,21 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from beamline_ml.dynamics import DynamicsModel, PatternScattering, PhaseObservations, PhaseScattering, fit
+from beamline_ml.dynamics import (
+    DynamicsModel,
+    PatternScattering,
+    PhaseObservations,
+    PhaseScattering,
+    RigidObservations,
+    RigidScattering,
+    fit,
+)
 from beamline_ml.dynamics.phase_fit import phase_motion
+from beamline_ml.dynamics.rigid_motion import exponents, planar_motion
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.systems.active_colloids import ActiveColloids, fit_active
 from beamline_ml.dynamics.systems.brownian_colloids import BrownianColloids
+from beamline_ml.dynamics.systems.fluctuating_source import FluctuatingSource, cloud
 from beamline_ml.dynamics.systems.kuramoto_lattice import KuramotoLattice
 from beamline_ml.dynamics.systems.motion import runge_kutta
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
@@ -271,4 +281,78 @@ def test_example_active_colloids(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ours, diffusive = figures(said, "|f|^2 from 1 to 4 runs")
     assert ours < 0.3 * diffusive
     assert "describes the data: False" in said
+    assert is_figure(tmp_path / "figure.png")
+
+
+def test_sources_keep_what_prey_and_predators_keep() -> None:
+    source = FluctuatingSource()
+    path = source.trajectory(np.array([0.2, 0.1]), np.arange(60) * 0.4)
+    assert np.ptp(source.invariant(path)) < 1e-8
+    assert np.abs(source.velocity(np.zeros(2))).max() < 1e-12
+
+
+def test_tangents_of_planar_motion() -> None:
+    rng = np.random.default_rng(0)
+    law, times, start = rng.normal(0, 0.2, (len(exponents()), 2)), np.arange(6) * 0.2, np.array([0.3, -0.2])
+    tangents = planar_motion(start, times, law, law.size + 2)[1]
+    for k in range(law.size + 2):
+        step = np.zeros(law.size + 2)
+        step[k] = 1e-6
+        plus, minus = (
+            planar_motion(start + s * step[-2:], times, law + s * step[:-2].reshape(law.shape), 0)[0] for s in (1, -1)
+        )
+        np.testing.assert_allclose(tangents[..., k], (plus - minus) / 2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("beam_moves", [True, False])
+def test_derivative_of_a_rigid_pattern(beam_moves: bool) -> None:
+    optics = PatternScattering(32, 0.9, probe_um=1.0, beam_stop_px=0.0)
+    scattering = RigidScattering(optics, cloud(30, 1.0, np.random.default_rng(1)), beam_moves)
+    u, tangent, pixels = np.array([0.2, -0.1]), np.array([[1.0, 0.3], [0.2, -1.0]]), np.array([5, 400, 800])
+    value, slope = scattering.with_tangents(u, tangent, pixels)
+    np.testing.assert_allclose(value, scattering.intensity(u).ravel()[pixels])
+    for k in range(2):
+        plus, minus = (scattering.intensity(u + s * tangent[:, k]).ravel()[pixels] for s in (1e-6, -1e-6))
+        np.testing.assert_allclose(slope[:, k], (plus - minus) / 2e-6, rtol=1e-4, atol=1e-3)
+
+
+def test_rigid_motion_without_meaning_is_refused() -> None:
+    with pytest.raises(FitRefused, match="plane wave"):
+        RigidScattering(PatternScattering(16, 1.0), np.zeros((3, 2)))
+    points = cloud(30, 1.0, np.random.default_rng(1))
+    scattering = RigidScattering(PatternScattering(16, 1.0, probe_um=1.0), points)
+    pattern = scattering.intensity(np.zeros(2))
+    counts = np.tile(np.random.default_rng(0).poisson(1e3 * pattern / pattern.max()), (5, 1, 1))
+    good = RigidObservations(counts, np.arange(5.0), scattering, np.zeros(2))
+    with pytest.raises(FitRefused, match="do not match"):
+        replace(good, times_s=np.arange(4.0))
+    with pytest.raises(FitRefused, match="one position"):
+        replace(good, start_um=np.zeros(3))
+    with pytest.raises(NotIdentifiable, match="start"):
+        fit(replace(good, start_um=np.array([1.5, 1.5])))
+    with pytest.raises(FitRefused, match="Leave state out"):
+        fit(good, state=fit(good, time_budget_s=0.0))  # type: ignore[call-overload]
+
+
+def test_example_fluctuating_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("fluctuating_source", ROUNDS=8).main(tmp_path / "figure.png")
+    said = capsys.readouterr().out
+    assert figures(said, "error of the law along the orbit")[0] < 0.1
+    error, least = figures(said, "up to 4 runs:")
+    assert error < 0.08
+    assert least > 0.99
+    error, extent = figures(said, "another orbit from (0.2, 0.0): largest error in 4 runs")
+    assert error < 0.4 * extent
+    assert is_figure(tmp_path / "figure.png")
+
+
+def test_example_probe_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("probe_scan").main(tmp_path / "figure.png")
+    said = capsys.readouterr().out
+    assert figures(said, "run 1:")[0] < 0.02
+    error, angle, least, still = figures(said, "run 2:")
+    assert error < 0.4
+    assert angle < 0.4
+    assert least > 0.8 > still
+    assert figures(said, "another scan from (-0.4, -0.2): largest error")[0] < 0.2
     assert is_figure(tmp_path / "figure.png")
