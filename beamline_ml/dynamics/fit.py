@@ -251,7 +251,10 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     if observations.stationary:
         said.append("The sample is stationary: the neural ODE's score in the contest is not blind, the others' are.")
     if not result.describes_data:
-        said.append(f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}).")
+        said.append(
+            f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}). "
+            "Its forecast is not published, however well it did in the contest."
+        )
     return tuple(said)
 
 
