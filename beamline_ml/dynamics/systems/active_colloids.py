@@ -20,6 +20,7 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
 N_HARMONICS = 16
+"""Enough to five digits for q v t up to 20, also without turning."""
 CONTRAST_LEVER = 0.02
 """Typical deviation of a ring's C2 from its law by the few speckles that it holds."""
 
