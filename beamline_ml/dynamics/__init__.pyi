@@ -5,4 +5,10 @@ from .observations import CorrelationObservations as CorrelationObservations
 from .pattern_fit import PatternFit as PatternFit
 from .patterns import PatternObservations as PatternObservations
 from .patterns import PatternScattering as PatternScattering
+from .phase_fit import PhaseFit as PhaseFit
+from .phase_patterns import PhaseObservations as PhaseObservations
+from .phase_patterns import PhaseScattering as PhaseScattering
 from .result import DynamicsFit as DynamicsFit
+from .rigid_motion import RigidFit as RigidFit
+from .rigid_motion import RigidObservations as RigidObservations
+from .rigid_motion import RigidScattering as RigidScattering

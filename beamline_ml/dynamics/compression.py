@@ -96,15 +96,32 @@ def contrasts(observations: CorrelationObservations) -> tuple[Float64Array, Floa
 
 
 def compress(
-    observations: CorrelationObservations, n_times: int, rng: np.random.Generator, use_s: bool = True
+    observations: CorrelationObservations,
+    n_times: int,
+    rng: np.random.Generator,
+    use_s: bool = True,
+    expected_f2: Float64Array | None = None,
 ) -> Compressed:
-    """Project the first ``n_times`` blocks; ``use_s`` False leaves S(q, t) out."""
+    """Project the first ``n_times`` blocks; ``use_s`` False leaves S(q, t) out.
+
+    Noise that grows with the signal must not be weighed by the measured signal: entries that happen to be low would
+    count for more, and the fit would decay too fast (Peelle's puzzle; D'Agostini, Nucl. Instrum. Methods A 346, 306
+    (1994)). ``expected_f2`` (n_q, n_times or more, ...), a model's f^2, takes its place where there is one.
+    """
     log_s = log_s_of(observations)
     speckles = speckle_counts(observations)
     contrast, _ = contrasts(observations)
     with_s = use_s and not observations.stationary
     rings = [
-        _compress_ring(observations, k, n_times, log_s[k, :n_times] if with_s else np.empty(0), speckles[k], rng)
+        _compress_ring(
+            observations,
+            k,
+            n_times,
+            log_s[k, :n_times] if with_s else np.empty(0),
+            speckles[k],
+            rng,
+            None if expected_f2 is None else expected_f2[k, :n_times, :n_times],
+        )
         for k in range(len(contrast))
     ]
     return Compressed(tuple(rings), n_times, contrast, with_s)
@@ -117,9 +134,10 @@ def _compress_ring(
     log_s: Float64Array,
     n_speckles: float,
     rng: np.random.Generator,
+    expected_f2: Float64Array | None,
 ) -> RingRows:
     entries = observations.measured[k, :n_times, :n_times]
-    covariance = _noise(observations, k, n_times, len(log_s), n_speckles, rng)
+    covariance = _noise(observations, k, n_times, len(log_s), n_speckles, rng, expected_f2)
     basis = _basis(observations, entries, len(log_s))
     solved = np.linalg.solve(covariance, basis)
     information = basis.T @ solved
@@ -131,13 +149,19 @@ def _compress_ring(
 
 
 def _noise(
-    observations: CorrelationObservations, k: int, n_times: int, n_s: int, n_speckles: float, rng: np.random.Generator
+    observations: CorrelationObservations,
+    k: int,
+    n_times: int,
+    n_s: int,
+    n_speckles: float,
+    rng: np.random.Generator,
+    expected_f2: Float64Array | None,
 ) -> Float64Array:
     """Covariance of (C2 entries, log S): speckle sampling, counting, nuisances, nugget."""
     c2 = observations.c2[k, :n_times, :n_times]
     entries = observations.measured[k, :n_times, :n_times]
     contrast, contrast_err = (values[k] for values in contrasts(observations))
-    f = field_correlation(c2)
+    f = field_correlation(c2) if expected_f2 is None else np.sqrt(np.clip(expected_f2, 0.0, 1.0))
     c2_deviation, s_deviation = unit_deviations(f, float(contrast), rng)
     deviation = np.hstack([c2_deviation[:, entries], s_deviation[:, :n_s]])
     n_c2 = int(entries.sum())
@@ -148,7 +172,7 @@ def _noise(
     )
     covariance[np.diag_indices_from(covariance)] += diagonal
     covariance[:n_c2, :n_c2] += BASELINE_SPREAD**2
-    shape = np.clip((c2[entries] - 1.0) / contrast, 0.0, 1.0)
+    shape = np.clip((c2[entries] - 1.0) / contrast if expected_f2 is None else expected_f2[entries], 0.0, 1.0)
     covariance[:n_c2, :n_c2] += contrast_err**2 * np.outer(shape, shape)
     scale = ABSOLUTE_SCALE_SPREAD if observations.absolute else SCALE_SPREAD
     covariance[n_c2:, n_c2:] += scale**2

@@ -255,9 +255,9 @@ def _ensemble_stage(
 ) -> None:
     """One regression step at a horizon; records what the ensemble predicted blindly."""
     rng = np.random.default_rng(seed)
-    target = compress(observations, horizon, rng)
     ensemble = _drawn(progress.belief, model, spread, rng)
     alive, f2, log_s = simulate_all(scene, observations.times_s[:horizon], ensemble, seed, model.n_threads)
+    target = compress(observations, horizon, rng, expected_f2=f2.mean(axis=0))
     ensemble, group = ensemble[alive], groups_of(model.n_members)[alive]
     if horizon > progress.n_times:
         progress.blind[progress.n_times] = f2.mean(axis=0)

@@ -18,7 +18,10 @@ from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
 from beamline_ml.dynamics.pattern_stream import go_on
 from beamline_ml.dynamics.patterns import PatternObservations
+from beamline_ml.dynamics.phase_fit import PhaseFit, fit_phase_patterns
+from beamline_ml.dynamics.phase_patterns import PhaseObservations
 from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
+from beamline_ml.dynamics.rigid_motion import RigidFit, RigidObservations, fit_rigid
 from beamline_ml.dynamics.surrogates import Scene, make_scene
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
@@ -51,19 +54,40 @@ def fit(
 ) -> PatternFit: ...
 
 
+@overload
 def fit(
-    observations: CorrelationObservations | PatternObservations,
+    observations: PhaseObservations,
+    model: DynamicsModel | None = None,
+    state: None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> PhaseFit: ...
+
+
+@overload
+def fit(
+    observations: RigidObservations,
+    model: DynamicsModel | None = None,
+    state: None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> RigidFit: ...
+
+
+def fit(
+    observations: CorrelationObservations | PatternObservations | PhaseObservations | RigidObservations,
     model: DynamicsModel | None = None,
     state: DynamicsFit | PatternFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
-) -> DynamicsFit | PatternFit:
+) -> DynamicsFit | PatternFit | PhaseFit | RigidFit:
     """Find the force (and the diffusion coefficient) that explain a run; for correlations, let forecasts compete on it.
 
     Parameters
     ----------
     observations
-        Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``).
+        Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``, or a ``PhaseFit``
+        where particles carry phases, or a ``RigidFit`` where a known object moves as a whole; that needs no model).
     state
         An earlier fit of the same sample (fewer frames): where to start from. For patterns only the frames that are new
         are looked at, at a cost that does not depend on how many came before.
@@ -78,6 +102,12 @@ def fit(
     model = model or DynamicsModel()
     budget = DEFAULT_BUDGET_S if time_budget_s is None else time_budget_s
     began = time.monotonic()
+    if isinstance(observations, PhaseObservations | RigidObservations):
+        if state is not None:
+            raise FitRefused("Fits of phases and rigid objects do not go on from an earlier one.", "Leave state out.")
+        if isinstance(observations, RigidObservations):
+            return fit_rigid(observations, budget, seed)
+        return fit_phase_patterns(observations, model, budget, seed)
     if isinstance(observations, PatternObservations):
         if isinstance(state, PatternFit):
             return go_on(state, observations)
@@ -221,7 +251,10 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     if observations.stationary:
         said.append("The sample is stationary: the neural ODE's score in the contest is not blind, the others' are.")
     if not result.describes_data:
-        said.append(f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}).")
+        said.append(
+            f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}). "
+            "Its forecast is not published, however well it did in the contest."
+        )
     return tuple(said)
 
 

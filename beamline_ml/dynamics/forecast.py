@@ -58,12 +58,14 @@ def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
             f"Ask for an age up to {LONGEST_FACTOR:g} times the run.",
         )
     times = _all_times(observed, until_s - begin)
-    winner = min(fit_result.contest, key=lambda name: fit_result.contest[name]) if fit_result.contest else NEURAL_ODE
-    s_winner = min(fit_result.contest_s, key=lambda n: fit_result.contest_s[n]) if fit_result.contest_s else NEURAL_ODE
+    winner = _winner(fit_result.contest, fit_result.describes_data)
+    s_winner = _winner(fit_result.contest_s, fit_result.describes_data)
     ahead, log_s, log_s_sd = _ahead(fit_result, winner, s_winner, times)
     refused = None
     if not fit_result.contest:
         refused = "The time budget left no room for the contest: nobody knows whether this forecast beats persistence."
+    elif winner == "persistence" and not fit_result.describes_data:
+        refused = "The model does not describe this run, and no other forecast beats persistence on it."
     elif winner == "persistence":
         refused = "No forecast beats persistence on this run: it does not change in a way that can be told from noise."
     half = TWO_SIGMA * ahead.c2_sd
@@ -84,6 +86,16 @@ def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
         contest=dict(fit_result.contest),
         refused=refused,
     )
+
+
+def _winner(scores: dict[str, float], describes_data: bool) -> str:
+    """Who is published: the best in the contest, but no model that does not describe the data while others stand.
+
+    A wrong law may still follow the next blocks and be worthless further out (an anisotropic force: best in the
+    contest, then twice as far off as the best simple forecast).
+    """
+    trusted = {name: score for name, score in scores.items() if describes_data or name != NEURAL_ODE}
+    return min(trusted, key=lambda name: trusted[name]) if trusted else NEURAL_ODE
 
 
 def _ahead(

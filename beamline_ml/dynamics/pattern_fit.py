@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
 from beamline_ml.dynamics.spline import spline_basis
 from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, Belief, belief_from
 from beamline_ml.errors import FitRefused, NotIdentifiable
-from beamline_ml.records import Float64Array, IntArray
+from beamline_ml.records import BoolArray, Float64Array, IntArray
 
 N_PIXELS = 800
 FIRST_FRAMES = 4
@@ -119,8 +119,18 @@ def horizons(n_frames: int) -> list[int]:
     return stages
 
 
+class Scattering(Protocol):
+    """Whatever turns particles into patterns with derivatives: positions, or positions and phases."""
+
+    def with_tangents(
+        self, at: Float64Array, tangent: Float64Array, pixels: IntArray, /
+    ) -> tuple[Float64Array, Float64Array]:
+        """|A|^2 at flat pixel indices (n_pixels,) and its derivative along tangents (n, d, m): (n_pixels, m)."""
+        ...
+
+
 def photon_information(
-    scattering: PatternScattering,
+    scattering: Scattering,
     counts: NDArray[Any],
     x_um: Float64Array,
     tangents: Float64Array,
@@ -154,6 +164,34 @@ def photon_information(
     return information, pull, misfit
 
 
+def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator) -> IntArray:
+    """Flat indices of pixels drawn in proportion to the light that they saw, (at most N_PIXELS,), sorted."""
+    light = (counts.mean(axis=0) * used).ravel()
+    lit = np.count_nonzero(light)
+    if lit < 8:
+        raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
+    picked = rng.choice(light.size, min(N_PIXELS, int(lit)), replace=False, p=light / light.sum())
+    return np.sort(picked).astype(np.int64)
+
+
+def refuse_wrong_start(observed: Float64Array, expected: Float64Array) -> None:
+    """Refuse a start whose pattern (n_pixels,) photons does not look like the first frame, photon noise considered.
+
+    Raises
+    ------
+    NotIdentifiable
+        When the start explains less than half of the first frame's contrast.
+    """
+    excess = float(((observed - expected) ** 2 - np.maximum(expected, observed)).mean())
+    spread = float(expected.var() + observed.var())
+    likeness = 1.0 - max(excess, 0.0) / max(spread, 1e-30)
+    if likeness < MIN_START_LIKENESS:
+        raise NotIdentifiable(
+            f"The start positions explain the first frame only to {likeness:.0%}.",
+            "Retrieve the first frame's positions to half a neighbour distance, or fit correlations instead.",
+        )
+
+
 class PatternWork:
     """What a pattern fit carries from step to step."""
 
@@ -168,32 +206,16 @@ class PatternWork:
         n = model.n_coefficients
         self._belief = Belief(np.zeros(n + 1), np.eye(n + 1), 10.0, 1.0)
         self._known: tuple[int, tuple[Float64Array, Float64Array, float]] | None = None
-        self.pixels = self._choose_pixels(np.random.default_rng(seed))
+        self.pixels = chosen_pixels(observations.counts, observations.scattering.used, np.random.default_rng(seed))
         first = observations.scattering.intensity(start)
         used = observations.scattering.used
         self.scale = float(observations.counts[0][used].sum() / max(first[used].sum(), 1e-30))
 
-    def _choose_pixels(self, rng: np.random.Generator) -> IntArray:
-        """Pixels drawn in proportion to the light that they saw."""
-        light = (self.observations.counts.mean(axis=0) * self.observations.scattering.used).ravel()
-        lit = np.count_nonzero(light)
-        if lit < 8:
-            raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
-        picked = rng.choice(light.size, min(N_PIXELS, int(lit)), replace=False, p=light / light.sum())
-        return np.sort(picked).astype(np.int64)
-
     def check_start(self) -> None:
-        """Refuse a start that does not look like the first frames, photon noise considered."""
+        """Refuse a start that does not look like the first frame."""
         observed = self.observations.counts[0].ravel()[self.pixels].astype(np.float64)
-        expected = self.scale * self.observations.scattering.intensity(self.observations.start_um).ravel()[self.pixels]
-        excess = float(((observed - expected) ** 2 - np.maximum(expected, observed)).mean())
-        spread = float(expected.var() + observed.var())
-        likeness = 1.0 - max(excess, 0.0) / max(spread, 1e-30)
-        if likeness < MIN_START_LIKENESS:
-            raise NotIdentifiable(
-                f"The start positions explain the first frame only to {likeness:.0%}.",
-                "Retrieve the first frame's positions to half a neighbour distance, or fit correlations instead.",
-            )
+        first = self.observations.scattering.intensity(self.observations.start_um)
+        refuse_wrong_start(observed, self.scale * first.ravel()[self.pixels])
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array, float]:
         """Information, pull and chi-squared at some coefficients."""

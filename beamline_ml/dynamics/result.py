@@ -14,7 +14,9 @@ from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array
 
 VERSION = 1
-MAX_CHI2 = 4.0
+MAX_CHI2 = 3.5
+"""Simulated runs of laws that the model contains gave 0.9 to 3.0 (17 runs, 250 to 770 speckles a ring); an anisotropic
+force, a drifting density and a setting gel gave 4.0 to 11 (13 runs)."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beamline_ml.dynamics.spline import fit_spline
+from beamline_ml.dynamics.systems.motion import pair_trajectory
 from beamline_ml.records import Float64Array
 
 SEED_CUTOFF = 0.75
@@ -56,3 +57,21 @@ class SelfOrganising:
     def spline(self, n_coefficients: int = 256) -> Float64Array:
         """B-spline coefficients of the force in um/s; the 1/r core is cut below a fiftieth of the range."""
         return fit_spline(self.radial_force, n_coefficients, self.cutoff_um, r_min_um=self.cutoff_um / 50.0)
+
+    def trajectory(self, start_um: Float64Array, times_s: Float64Array, steps_per_time: int = 2) -> Float64Array:
+        """Motion in open space without the Brownian term, (n_times, n, 2) um, by Runge-Kutta of order four.
+
+        Parameters
+        ----------
+        start_um
+            (n, 2) particles at times_s[0].
+        times_s
+            (n_times,) evenly spaced.
+        """
+        return pair_trajectory(start_um, times_s, self.spline(), self.cutoff_um, steps_per_time)
+
+
+def disc_start(n: int, radius_um: float, rng: np.random.Generator) -> Float64Array:
+    """Particles spread evenly over a disc around the origin, (n, 2) um."""
+    radius, angle = radius_um * np.sqrt(rng.uniform(0, 1, n)), rng.uniform(0, 2 * np.pi, n)
+    return radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])

@@ -1,0 +1,220 @@
+"""Fit of forces and phase couplings to speckle patterns: Gauss-Newton with a growing horizon and exact tangents.
+
+As ``pattern_fit``, with three splines in place of one (``phase_kernel``): the radial force f, its modulation g by the
+cosine of the phase difference, and the phase coupling k. Each has a smoothness prior of its own, set by the evidence
+(MacKay, Neural Computation 4, 415 (1992)). torchdiffeq integrates particles and tangents together.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torchdiffeq import odeint
+
+from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.neighbours import build_pairs
+from beamline_ml.dynamics.pattern_fit import (
+    LAST_STEPS,
+    STEPS_PER_STAGE,
+    chosen_pixels,
+    horizons,
+    photon_information,
+    refuse_wrong_start,
+)
+from beamline_ml.dynamics.phase_kernel import phase_tangent
+from beamline_ml.dynamics.phase_patterns import PhaseObservations, PhaseScattering
+from beamline_ml.dynamics.spline import spline_basis
+from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, roughness
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array
+
+STEPS_PER_FRAME = 2
+FIRST_SMOOTHNESS = 10.0
+LONGEST_STEP = 3.0
+"""In units of the prior: how far one step may change a coefficient."""
+
+
+@dataclass(frozen=True)
+class PhaseFit:
+    """Forces and couplings, and the patterns that they predict."""
+
+    splines: Float64Array
+    """(3, n_coefficients): force f and its phase-dependent part g in um/s (positive repels), coupling k in rad/s."""
+    covariance: Float64Array
+    """(3 n_coefficients, 3 n_coefficients) of the splines in order."""
+    cutoff_um: float
+    chi2: float
+    """Mean squared weighted residual; 1 where photons alone explain it."""
+    scattering: PhaseScattering
+    start: Float64Array
+    mobile: bool
+    used_frames: int
+    photons_per_intensity: float
+    warnings: tuple[str, ...] = ()
+
+    def kernel(self, r_um: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """(3, n_r) values of f, g (um/s) and k (rad/s) at r, and their standard deviations."""
+        n = self.splines.shape[1]
+        basis = spline_basis(np.asarray(r_um, np.float64), n, self.cutoff_um)
+        blocks = [self.covariance[b * n : (b + 1) * n, b * n : (b + 1) * n] for b in range(3)]
+        variance = np.stack([np.einsum("rk,kl,rl->r", basis, block, basis) for block in blocks])
+        return self.splines @ basis.T, np.sqrt(np.maximum(variance, 0.0))
+
+    def states(self, times_s: Float64Array, start: Float64Array | None = None) -> Float64Array:
+        """Particles and phases, (n_times, n, 3) um and rad; another start asks about another sample of its kind."""
+        begin = self.start if start is None else start
+        return phase_motion(begin, times_s, self.splines, self.cutoff_um, self.mobile)[0]
+
+    def patterns(self, times_s: Float64Array, start: Float64Array | None = None) -> Float64Array:
+        """Expected photons, (n_times, size, size)."""
+        states = self.states(times_s, start)
+        return self.photons_per_intensity * np.stack([self.scattering.intensity(at) for at in states])
+
+
+def phase_motion(
+    start: Float64Array, times_s: Float64Array, splines: Float64Array, cutoff_um: float, mobile: bool, m: int = 0
+) -> tuple[Float64Array, Float64Array]:
+    """States (n_times, n, 3) and their derivatives to the first ``m`` parameters, (n_times, n, 3, m)."""
+
+    def rates(_: torch.Tensor, both: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        state, tangent = both[0].numpy(), both[1].numpy()
+        pairs = build_pairs(np.ascontiguousarray(state[:, :2]), 0.0, cutoff_um)
+        out, out_tangent = np.zeros_like(state), np.zeros_like(tangent)
+        phase_tangent(state, pairs.first, pairs.second, splines, cutoff_um, mobile, tangent, out, out_tangent)
+        return torch.from_numpy(out), torch.from_numpy(out_tangent)
+
+    times = np.asarray(times_s, np.float64) - times_s[0]
+    pieces = [low + (high - low) * np.arange(1, STEPS_PER_FRAME + 1) / STEPS_PER_FRAME for low, high in pairwise(times)]
+    grid = torch.from_numpy(np.concatenate([np.zeros(1), *pieces]))
+    begin = torch.from_numpy(np.array(start, np.float64)), torch.zeros((*start.shape, m), dtype=torch.float64)
+    options = {"grid_constructor": lambda *_: grid}
+    state, tangent = odeint(rates, begin, torch.from_numpy(times), method="rk4", options=options)
+    return state.numpy(), tangent.numpy()
+
+
+def fit_phase_patterns(
+    observations: PhaseObservations, model: DynamicsModel, time_budget_s: float, seed: int = 0
+) -> PhaseFit:
+    """Find forces and couplings behind a run of patterns, from none at all.
+
+    Raises
+    ------
+    NotIdentifiable
+        When the start does not explain the first frame.
+    FitRefused
+        When the motion does not stay finite.
+    """
+    deadline = time.monotonic() + time_budget_s
+    work = _Work(observations, model, seed)
+    n_frames = len(observations.times_s)
+    for horizon in horizons(n_frames):
+        for _ in range(LAST_STEPS if horizon == n_frames else STEPS_PER_STAGE):
+            if time.monotonic() > deadline:
+                return work.result(horizon, (f"The time budget ended at frame {horizon} of {n_frames}.",))
+            work.step(horizon)
+    return work.result(n_frames, ())
+
+
+class _Work:
+    """What the fit carries from step to step; parameters are coefficients in the units of ``unit``."""
+
+    def __init__(self, observations: PhaseObservations, model: DynamicsModel, seed: int) -> None:
+        self.observations = observations
+        x = observations.start[:, :2]
+        extent = np.ptp(x, axis=0)
+        density = len(x) / max(float(np.pi / 4 * extent[0] * extent[1]), 1e-12)
+        self.cutoff_um = model.cutoff_um or 4.0 / float(np.sqrt(density))
+        self.n = model.n_coefficients
+        self.blocks = 3 if observations.mobile else 1
+        neighbours = min(len(x), max(1.0, density * self.cutoff_um**2))
+        rate = 3.0 / (float(np.ptp(observations.times_s)) * neighbours)
+        scales = (self.cutoff_um, self.cutoff_um, 1.0)[3 - self.blocks :]
+        self.unit = rate * np.repeat(scales, self.n)
+        self.mean = np.zeros(self.blocks * self.n)
+        self.smoothness = np.full(self.blocks, FIRST_SMOOTHNESS)
+        scattering = observations.scattering
+        self.pixels = chosen_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
+        first = scattering.intensity(observations.start)
+        self.scale = float(observations.counts[0][scattering.used].sum() / max(first.sum(), 1e-30))
+        observed = observations.counts[0].ravel()[self.pixels].astype(np.float64)
+        refuse_wrong_start(observed, self.scale * first.ravel()[self.pixels])
+        self._known: tuple[int, tuple[Float64Array, Float64Array, float]] | None = None
+
+    def splines(self, mean: Float64Array) -> Float64Array:
+        """(3, n) coefficients in um/s and rad/s; what is not fitted is zero."""
+        out = np.zeros((3, self.n))
+        out[3 - self.blocks :] = (mean * self.unit).reshape(self.blocks, self.n)
+        return out
+
+    def _evaluate(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array, float]:
+        """Information, pull and chi-squared at some coefficients."""
+        seen = self.observations
+        m = len(mean)
+        times = seen.times_s[:horizon]
+        states, tangents = phase_motion(seen.start, times, self.splines(mean), self.cutoff_um, seen.mobile, m)
+        if not (np.isfinite(states).all() and np.isfinite(tangents).all()):
+            return np.zeros((m, m)), np.zeros(m), np.inf
+        information, pull, misfit = photon_information(
+            seen.scattering, seen.counts[1:horizon], states[1:], self.unit * tangents[1:], self.pixels, self.scale
+        )
+        return information[:m, :m], pull[:m], misfit / max(1, (horizon - 1) * len(self.pixels))
+
+    def _prior(self) -> Float64Array:
+        """Precision of the coefficients under the prior, block by block."""
+        return np.asarray(np.kron(np.diag(self.smoothness), roughness(self.n)), np.float64)
+
+    def _target(self, information: Float64Array, pull: Float64Array) -> Float64Array:
+        """Posterior mean of the linearised problem; each block's smoothness follows its evidence."""
+        for _ in range(8):
+            total = information + self._prior()
+            mean = self.mean + np.linalg.solve(total, pull - self._prior() @ self.mean)
+            covariance = np.linalg.inv(total)
+            for b in range(self.blocks):
+                block = slice(b * self.n, (b + 1) * self.n)
+                held = self.n - self.smoothness[b] * np.trace(covariance[block, block] @ roughness(self.n))
+                wanted = max(held, 0.5) / max(float(mean[block] @ roughness(self.n) @ mean[block]), 1e-9)
+                self.smoothness[b] = np.clip(np.sqrt(self.smoothness[b] * wanted), *SMOOTHNESS_RANGE)
+        return mean
+
+    def step(self, horizon: int) -> None:
+        """One damped Gauss-Newton step; shortened until the misfit does not grow."""
+        if self._known is None or self._known[0] != horizon:
+            self._known = (horizon, self._evaluate(self.mean, horizon))
+        information, pull, chi2 = self._known[1]
+        if not np.isfinite(chi2):
+            raise FitRefused("The particles' motion is not finite.", "Use more frames per second or a shorter cutoff.")
+        change = self._target(information, pull) - self.mean
+        scale = min(1.0, LONGEST_STEP / max(float(np.abs(change).max()), 1e-30))
+        for _ in range(4):
+            trial = self.mean + scale * change
+            found = self._evaluate(trial, horizon)
+            if found[2] <= 1.02 * chi2:
+                self.mean, self._known = trial, (horizon, found)
+                return
+            scale *= 0.3
+        self.smoothness = np.minimum(2.0 * self.smoothness, SMOOTHNESS_RANGE[1])
+
+    def result(self, horizon: int, warnings: tuple[str, ...]) -> PhaseFit:
+        """The fit so far."""
+        if self._known is None or self._known[0] != horizon:
+            self._known = (horizon, self._evaluate(self.mean, horizon))
+        information, _, chi2 = self._known[1]
+        covariance = np.zeros((3 * self.n, 3 * self.n))
+        first = (3 - self.blocks) * self.n
+        covariance[first:, first:] = np.linalg.inv(information + self._prior()) * np.outer(self.unit, self.unit)
+        return PhaseFit(
+            splines=self.splines(self.mean),
+            covariance=covariance * max(1.0, chi2),
+            cutoff_um=self.cutoff_um,
+            chi2=chi2,
+            scattering=self.observations.scattering,
+            start=self.observations.start,
+            mobile=self.observations.mobile,
+            used_frames=horizon,
+            photons_per_intensity=self.scale,
+            warnings=warnings,
+        )

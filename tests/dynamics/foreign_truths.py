@@ -1,0 +1,95 @@
+"""Samples whose laws the pair model does not contain: what a fit of theirs must admit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from beamline_ml.simulation import RingSample, scatter_into_rings
+
+N_BOXES, PER_BOX, DENSITY = 10, 200, 12.0
+BOX_UM = float(np.sqrt(PER_BOX / DENSITY))
+REACH_UM = 0.8
+DIFFUSION = 0.02
+BLOCK_S, STEPS = 0.25, 5
+EDGES = np.array([[2.2, 3.8], [4.2, 5.8], [6.2, 7.8], [8.2, 9.8]])
+N_BLOCKS = 12
+"""Of the run; the sample is followed for twice as many."""
+
+Law = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
+"""(r, cosine, felt, age in s) of all pairs (n_boxes, n, n) -> velocity along the line away from the neighbour, um/s."""
+
+
+def attraction(r: np.ndarray) -> np.ndarray:
+    """Core and well, um/s per neighbour."""
+    return 0.05 * np.exp(-((r / 0.15) ** 2)) - 0.04 * np.sin(np.pi * np.clip(r / REACH_UM, 0, 1)) ** 2
+
+
+def pairwise(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """The control: a law that the model contains."""
+    return attraction(r)
+
+
+STRONG = 2.3
+"""How many times stronger than ``attraction`` the three-body law is in an unordered sample."""
+
+
+def strong_pairwise(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """The control of the three-body law: as strong at the start, and a law that the model contains."""
+    return STRONG * attraction(r)
+
+
+def three_body(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """Third particles near a pair weaken its attraction, and turn it round in a dense cluster."""
+    near = (np.exp(-((r / 0.3) ** 2)) * felt).sum(axis=2)
+    crowd = near[:, :, None] + near[:, None, :]
+    return attraction(r) * (3.0 - 0.1 * crowd)
+
+
+def anisotropic(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """Dipoles in a field along x: they attract head to tail and repel side by side."""
+    return 1.5 * attraction(r) * (3.0 * cosine**2 - 1.0)
+
+
+def stiffening(age_s: float) -> float:
+    """Mobility of a gel that sets: the viscosity grows thirtyfold during the run."""
+    return 3.0 * float(np.exp(-age_s / 0.9))
+
+
+def moved(law: Law, mobility: Callable[[float], float], rng: np.random.Generator) -> np.ndarray:
+    """(2 N_BLOCKS, N_BOXES, PER_BOX, 2) positions at the ends of the blocks, from a random start; Euler-Maruyama."""
+    x = rng.uniform(0, BOX_UM, (N_BOXES, PER_BOX, 2))
+    h = BLOCK_S / STEPS
+    out = []
+    for step in range(2 * N_BLOCKS * STEPS):
+        ease = mobility(step * h)
+        apart = x[:, :, None] - x[:, None]
+        apart -= BOX_UM * np.rint(apart / BOX_UM)
+        r = np.maximum(np.sqrt((apart**2).sum(axis=-1)), 1e-6)
+        felt = (r < REACH_UM) & (r > 1e-5)
+        push = np.where(felt, law(r, apart[..., 0] / r, felt, step * h) / r, 0.0)
+        x = x + h * ease * np.einsum("bij,bijd->bid", push, apart)
+        x += np.sqrt(2.0 * DIFFUSION * ease * h) * rng.standard_normal(x.shape)
+        if (step + 1) % STEPS == 0:
+            out.append(x)
+    return np.stack(out)
+
+
+def sample(name: str, seed: int = 0) -> RingSample:
+    """Correlations of a sample by name: a law above, ``drifting_density`` or ``ageing_viscosity``."""
+    rng = np.random.default_rng(seed)
+    laws: dict[str, Law] = {
+        "strong_pairwise": strong_pairwise,
+        "three_body": three_body,
+        "anisotropic": anisotropic,
+    }
+    ageing = name == "ageing_viscosity"
+    x = moved(laws.get(name, pairwise), stiffening if ageing else (lambda age_s: 1.0), rng)
+    times = BLOCK_S * np.arange(1, 2 * N_BLOCKS + 1)
+    weight = None
+    if name == "drifting_density":
+        # Particles drift into the beam from elsewhere: at the start two fifths of them are lit, at the end all.
+        enters = rng.uniform(-0.4, 0.6, (N_BOXES, PER_BOX)) / 0.6 * times[-1]
+        weight = (times[:, None, None] > enters).astype(float)
+    return scatter_into_rings(x, BOX_UM, times, EDGES, 20.0, rng, weight)
