@@ -21,6 +21,9 @@ class Contest:
     """RMSE of F on entries whose later time was held out, over all origins, by competitor."""
     s_scores: dict[str, float]
     """RMSE of log S on held-out times, by competitor."""
+    margin: float = 0.0
+    """How far the neural ODE's score may be behind the best other one by chance: one standard error of the difference
+    of their mean squares, over rings and origins, on the scale of the scores."""
 
     @property
     def winner(self) -> str:
@@ -58,15 +61,19 @@ def run_contest(
     """
     errors: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
     s_errors: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *S_BASELINES)}
+    squares: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
     for n_train, (ode_f2, ode_log_s) in blind.items():
         horizon = ode_f2.shape[1]
         first, second = held_out(n_train, horizon)
         truth = observed.f[:, first, second]
         known = np.isfinite(truth)
-        errors[NEURAL_ODE].append((ode_f2[:, first, second] - truth)[known])
+        guesses = {NEURAL_ODE: ode_f2}
         for name, baseline in BASELINES.items():
-            guess = baseline(observed.until(n_train), observed.times_s[:horizon])
-            errors[name].append((guess[:, first, second] - truth)[known])
+            guesses[name] = baseline(observed.until(n_train), observed.times_s[:horizon])
+        for name, guess in guesses.items():
+            miss = guess[:, first, second] - truth
+            errors[name].append(miss[known])
+            squares[name].append(np.nanmean(np.where(known, miss, np.nan)[known.any(axis=1)] ** 2, axis=1))
         # The scale of S is a nuisance: every forecast starts where the training data end.
         shift = (log_s[:, :n_train] - ode_log_s[:, :n_train])[:, -3:].mean(axis=1, keepdims=True)
         s_truth = log_s[:, n_train:horizon]
@@ -74,7 +81,18 @@ def run_contest(
         for name, s_baseline in S_BASELINES.items():
             s_guess = s_baseline(log_s, n_train, observed.times_s, observed.times_s[:horizon])
             s_errors[name].append((s_guess[:, n_train:horizon] - s_truth).ravel())
-    return Contest(_rms(errors), _rms(s_errors))
+    scores = _rms(errors)
+    return Contest(scores, _rms(s_errors), _margin(scores, squares))
+
+
+def _margin(scores: dict[str, float], squares: dict[str, list[Float64Array]]) -> float:
+    """From the mean squared misses of every ring and origin, which two forecasts share as a pair."""
+    best = min((name for name in scores if name != NEURAL_ODE), key=lambda name: scores[name])
+    lead = np.concatenate(squares[NEURAL_ODE]) - np.concatenate(squares[best])
+    if lead.size < 2:
+        return 0.0
+    standard_error = float(lead.std(ddof=1) / np.sqrt(lead.size))
+    return float(np.sqrt(scores[best] ** 2 + standard_error)) - scores[best]
 
 
 def _rms(errors: dict[str, list[Float64Array]]) -> dict[str, float]:

@@ -169,6 +169,7 @@ def _assembled(
         model_s=np.exp(log_s + offset),
         contest=contest.scores,
         contest_s=contest.s_scores,
+        contest_margin=0.0 if observations.stationary else contest.margin,  # there its score is not blind
         band_scale=band_scale(ages, progress, origins),
         absolute=observations.absolute,
         begin_s=ages.begin_s,
@@ -253,7 +254,7 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     if not result.describes_data:
         said.append(
             f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}). "
-            "Its forecast is not published, however well it did in the contest."
+            "Its forecast is published only where it was the best in the contest."
         )
     return tuple(said)
 

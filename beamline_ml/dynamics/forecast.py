@@ -1,8 +1,9 @@
 """How the sample goes on after the run: the winner of the contest, with its band.
 
-The neural ODE's forecast is the mean over members drawn from the fit, each with new particles and noise. A run sees
-only so many speckles, and those that it saw will still be there for a while: what they added to the observed C2 is
-carried on into the future as far as speckles persist (``carry_over``). The band holds the members' spread and the
+The neural ODE's forecast is the mean over members drawn from the fit, each with new particles and noise: what the
+sample does, as any speckles would show it. A run sees only so many speckles, and those that it saw will still be there
+for a while; asked for its own speckles, the forecast carries on what they added to the observed C2 as far as they
+persist (``carry_over``), which is what the same detector would measure next. The band holds the members' spread and the
 speckle noise that cannot be foreseen, both wider where blind forecasts of the run's own blocks missed by more than that
 (``band_scale``); a classical winner's band holds its rolling-origin error instead of the spread.
 """
@@ -38,13 +39,16 @@ class _Ahead:
     log_s_sd: Float64Array
 
 
-def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
+def forecast(fit_result: DynamicsFit, until_s: float, *, own_speckles: bool = False) -> Forecast:
     """C2 and S(q, t) from the first observed block until ``until_s``.
 
     Parameters
     ----------
     until_s
         Age of the sample in s, on the clock of the run.
+    own_speckles
+        True: C2 as the speckles of this very run would go on to show it. False: as many other speckles would, which is
+        1 + contrast |f(q, t1, t2)|^2 of the sample. A classical forecast continues what was measured in either case.
 
     Raises
     ------
@@ -58,14 +62,13 @@ def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
             f"Ask for an age up to {LONGEST_FACTOR:g} times the run.",
         )
     times = _all_times(observed, until_s - begin)
-    winner = _winner(fit_result.contest, fit_result.describes_data)
-    s_winner = _winner(fit_result.contest_s, fit_result.describes_data)
-    ahead, log_s, log_s_sd = _ahead(fit_result, winner, s_winner, times)
+    # What is within chance is only given to a law that describes the run.
+    winner = _winner(fit_result.contest, fit_result.contest_margin if fit_result.describes_data else 0.0)
+    s_winner = _winner(fit_result.contest_s)
+    ahead, log_s, log_s_sd = _ahead(fit_result, winner, s_winner, times, own_speckles)
     refused = None
     if not fit_result.contest:
         refused = "The time budget left no room for the contest: nobody knows whether this forecast beats persistence."
-    elif winner == "persistence" and not fit_result.describes_data:
-        refused = "The model does not describe this run, and no other forecast beats persistence on it."
     elif winner == "persistence":
         refused = "No forecast beats persistence on this run: it does not change in a way that can be told from noise."
     half = TWO_SIGMA * ahead.c2_sd
@@ -88,21 +91,20 @@ def forecast(fit_result: DynamicsFit, until_s: float) -> Forecast:
     )
 
 
-def _winner(scores: dict[str, float], describes_data: bool) -> str:
-    """Who is published: the best in the contest, but no model that does not describe the data while others stand.
+def _winner(scores: dict[str, float], margin: float = 0.0) -> str:
+    """Who is published: the best in the contest, but a law that is behind by no more than ``margin`` before curves.
 
-    A wrong law may still follow the next blocks and be worthless further out (an anisotropic force: best in the
-    contest, then twice as far off as the best simple forecast).
+    Curves do not know what drives the sample, and do worse further out than where the contest looked.
     """
-    trusted = {name: score for name, score in scores.items() if describes_data or name != NEURAL_ODE}
-    return min(trusted, key=lambda name: trusted[name]) if trusted else NEURAL_ODE
+    best = min(scores, key=lambda name: scores[name]) if scores else NEURAL_ODE
+    return NEURAL_ODE if scores.get(NEURAL_ODE, np.inf) <= scores.get(best, np.inf) + margin else best
 
 
 def _ahead(
-    result: DynamicsFit, winner: str, s_winner: str, times: Float64Array
+    result: DynamicsFit, winner: str, s_winner: str, times: Float64Array, own_speckles: bool
 ) -> tuple[_Ahead, Float64Array, Float64Array]:
     """The winners' forecasts of F and of log S, with its deviation; members are simulated only where they won."""
-    ode = _neural_ode(result, times) if NEURAL_ODE in (winner, s_winner) else None
+    ode = _neural_ode(result, times, own_speckles) if NEURAL_ODE in (winner, s_winner) else None
     ahead = ode if ode is not None and winner == NEURAL_ODE else _baseline(result, winner, times)
     if ode is not None and s_winner == NEURAL_ODE:
         return ahead, ode.log_s, ode.log_s_sd
@@ -116,7 +118,7 @@ def _all_times(observed: Float64Array, until_s: float) -> Float64Array:
     return np.concatenate([observed, observed[-1] + step * np.arange(1, max(n_future, 0) + 1)])
 
 
-def _neural_ode(result: DynamicsFit, times: Float64Array) -> _Ahead:
+def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) -> _Ahead:
     f2, log_s = _members(result, times)
     contrast = result.contrast[:, None, None]
     mean_f2, mean_log_s = f2.mean(axis=0), log_s.mean(axis=0)
@@ -126,7 +128,7 @@ def _neural_ode(result: DynamicsFit, times: Float64Array) -> _Ahead:
     # Members scatter by their parameters and by their own few modes; only the former is ignorance about the sample.
     spread = f2.std(axis=0, ddof=1) / np.sqrt(2.0)
     s_spread = log_s.std(axis=0, ddof=1) / np.sqrt(2.0)
-    c2 = 1.0 + contrast * mean_f2 + more.c2
+    c2 = 1.0 + contrast * mean_f2 + (more.c2 if own_speckles else 0.0)
     c2_sd = result.band_scale * np.sqrt((contrast * spread) ** 2 + more.c2_sd**2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)

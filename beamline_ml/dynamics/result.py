@@ -66,6 +66,8 @@ class DynamicsFit:
     """Rolling-origin RMSE of F = (C2 - 1) / contrast, by forecaster."""
     contest_s: dict[str, float]
     """Rolling-origin RMSE of log S(q, t), by forecaster."""
+    contest_margin: float = 0.0
+    """How far behind the best simple forecast the neural ODE's RMSE of F may be by chance (one standard error)."""
     band_scale: float = 1.0
     """How many times wider than foreseen the misses of blind forecasts of this run's own blocks were; at least 1."""
     warnings: tuple[str, ...] = ()

@@ -187,7 +187,7 @@ def answer(question: Question, before: Any | None) -> Answer:
         state = before if before is not None and _same_rings(before, observations) else None
         found = fit(observations, DynamicsModel(), state=state, time_budget_s=question.budget_s)
         begin_s, end_s = (float(question.two_time.age_s[k]) for k in (0, -1))
-        ahead = forecast(found, min(question.until_s, end_s + 2.0 * (end_s - begin_s)))
+        ahead = forecast(found, min(question.until_s, end_s + 2.0 * (end_s - begin_s)), own_speckles=True)
     except FitRefused as refusal:
         return Answer(None, None, str(refusal))
     return Answer(found, ahead, ahead.refused)

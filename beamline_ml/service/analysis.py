@@ -316,7 +316,7 @@ def explain(subject: Subject, correlated: Correlated, analysis: AnalysisSettings
         # The forecast continues the run's own clock, also where the first frames were left out.
         begin_s = float(correlated.two_time.age_s[0])
         duration_s = float(correlated.two_time.age_s[-1]) - begin_s
-        ahead = forecast(found, begin_s + analysis.forecast_factor * duration_s)
+        ahead = forecast(found, begin_s + analysis.forecast_factor * duration_s, own_speckles=True)
     except FitRefused as refusal:
         return Explained(None, None, str(refusal))
     return Explained(found, ahead, ahead.refused, found.warnings)

@@ -183,7 +183,7 @@ def _one_movie(seed: int) -> dict[str, float]:
     began = time.process_time()
     found = fit(observations, time_budget_s=NO_LIMIT_S)
     out = {"cpu_s": time.process_time() - began, "chi2": found.chi2, "band_scale": found.band_scale}
-    ahead = forecast(found, 2.0 * movie.n_observed * movie.frame_period_s)
+    ahead = forecast(found, 2.0 * movie.n_observed * movie.frame_period_s, own_speckles=True)
     truth = _truth(movie, qmap, ahead.times_s)
     n = len(found.times_s)
     first, second = np.triu_indices(len(ahead.times_s), k=1)

@@ -87,35 +87,40 @@ def test_a_foreign_law_is_not_described(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "over_best"),
-    # In hindsight another simple forecast may have been better than the one that was best on the run itself: measured
-    # 1.0, 2.1, 1.0 and 1.6.
-    [("three_body", 1.1), ("anisotropic", 2.3), ("drifting_density", 1.1), ("ageing_viscosity", 1.8)],
+    # In hindsight another forecast may have been better than the one that was best on the run itself: measured 1.0,
+    # 1.25, 1.0 and 1.6.
+    [("three_body", 1.1), ("anisotropic", 1.5), ("drifting_density", 1.1), ("ageing_viscosity", 1.8)],
 )
 def test_a_foreign_law_is_forecast_as_well_as_without_the_model(name: str, over_best: float) -> None:
     judged = case(name)
     rivals, contest = judged.rivals, judged.found.contest
+    assert judged.ahead.method == min(contest, key=lambda one: contest[one]), "no favour for a law that does not fit"
     ranked_first = min(rivals, key=lambda rival: contest[rival])
-    assert judged.ahead.method == ranked_first
     assert judged.published <= 1.05 * rivals[ranked_first]
     assert judged.published <= over_best * min(rivals.values())
     assert judged.coverage > 0.8
 
 
-def test_a_wrong_model_that_wins_the_contest_is_not_published() -> None:
-    """An anisotropic force: the isotropic model follows the next blocks best; further out it is a bad choice."""
-    judged = case("anisotropic")
-    assert min(judged.found.contest, key=lambda name: judged.found.contest[name]) == NEURAL_ODE
-    trusted = forecast(replace(judged.found, chi2=1.0), float(judged.truth.times_s[-1]))
-    assert trusted.method == NEURAL_ODE
-    wrong = judged.miss((trusted.c2 - 1.0) / judged.found.contrast[:, None, None])
-    assert judged.published < wrong
-    assert wrong > 2.0 * min(judged.rivals.values())
+def test_a_law_goes_before_curves_where_they_are_equal_but_for_chance() -> None:
+    judged = case("strong_pairwise")
+    contest, margin = judged.found.contest, judged.found.contest_margin
+    assert min(contest.values()) < contest[NEURAL_ODE] < min(contest.values()) + margin
+    assert judged.ahead.method == NEURAL_ODE
+    until_s = float(judged.truth.times_s[-1])
+    curve = forecast(replace(judged.found, chi2=9.0), until_s)
+    assert curve.method == min(contest, key=lambda one: contest[one])
+    assert judged.published < judged.miss((curve.c2 - 1.0) / judged.found.contrast[:, None, None])
 
 
-def test_where_nothing_is_left_to_trust_the_forecast_says_so() -> None:
-    judged = case("anisotropic")
-    alone = replace(judged.found, contest={NEURAL_ODE: 0.1, "persistence": 0.2})
-    ahead = forecast(alone, 1.2 * float(judged.found.times_s[-1]))
-    assert ahead.method == "persistence"
-    assert ahead.refused is not None
-    assert "does not describe this run" in ahead.refused
+def test_own_speckles_are_carried_on_where_they_are_asked_for() -> None:
+    """C2 of these very speckles is nearer to what they will show; the law is nearer to what any speckles would."""
+    judged = case("pairwise")
+    own = forecast(judged.found, float(judged.truth.times_s[-1]), own_speckles=True)
+    shown = (judged.truth.c2 - 1.0) / judged.found.contrast[:, None, None]
+
+    def miss(c2: np.ndarray, truth: np.ndarray) -> float:
+        f2 = (c2 - 1.0) / judged.found.contrast[:, None, None]
+        return float(np.sqrt(((f2 - truth)[:, LATER[0], LATER[1]] ** 2).mean()))
+
+    assert miss(own.c2, shown) < miss(judged.ahead.c2, shown)
+    assert miss(judged.ahead.c2, judged.truth.f2) < miss(own.c2, judged.truth.f2)
