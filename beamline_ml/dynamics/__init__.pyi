@@ -1,6 +1,7 @@
 from .fit import fit as fit
 from .forecast import forecast as forecast
 from .model import DynamicsModel as DynamicsModel
+from .network_fit import NetworkFit as NetworkFit
 from .observations import CorrelationObservations as CorrelationObservations
 from .pattern_fit import PatternFit as PatternFit
 from .patterns import PatternObservations as PatternObservations

@@ -14,6 +14,7 @@ from beamline_ml.dynamics.compression import contrasts, log_s_of, speckle_counts
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter, simulate_all
 from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
 from beamline_ml.dynamics.pattern_stream import go_on
@@ -48,10 +49,10 @@ def fit(
 def fit(
     observations: PatternObservations,
     model: DynamicsModel | None = None,
-    state: PatternFit | None = None,
+    state: PatternFit | NetworkFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
-) -> PatternFit: ...
+) -> PatternFit | NetworkFit: ...
 
 
 @overload
@@ -77,20 +78,22 @@ def fit(
 def fit(
     observations: CorrelationObservations | PatternObservations | PhaseObservations | RigidObservations,
     model: DynamicsModel | None = None,
-    state: DynamicsFit | PatternFit | None = None,
+    state: DynamicsFit | PatternFit | NetworkFit | None = None,
     time_budget_s: float | None = None,
     seed: int = 0,
-) -> DynamicsFit | PatternFit | PhaseFit | RigidFit:
+) -> DynamicsFit | PatternFit | NetworkFit | PhaseFit | RigidFit:
     """Find the force (and the diffusion coefficient) that explain a run; for correlations, let forecasts compete on it.
 
     Parameters
     ----------
     observations
-        Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``, or a ``PhaseFit``
-        where particles carry phases, or a ``RigidFit`` where a known object moves as a whole; that needs no model).
+        Correlations of a run, or whole patterns from a known start (the latter give a ``PatternFit``, or a
+        ``NetworkFit`` where the model wants a network on every edge, or a ``PhaseFit`` where particles carry phases, or
+        a ``RigidFit`` where a known object moves as a whole; that needs no model).
     state
         An earlier fit of the same sample (fewer frames): where to start from. For patterns only the frames that are new
-        are looked at, at a cost that does not depend on how many came before.
+        are looked at, at a cost that does not depend on how many came before; a network goes on from its weights, on
+        all frames.
     time_budget_s
         Wall-clock time that may be used; stages that would not fit are left out and named in ``warnings``.
 
@@ -109,19 +112,33 @@ def fit(
             return fit_rigid(observations, budget, seed)
         return fit_phase_patterns(observations, model, budget, seed)
     if isinstance(observations, PatternObservations):
-        if isinstance(state, PatternFit):
-            return go_on(state, observations)
-        return fit_patterns(observations, model, budget, seed)
+        return _of_patterns(observations, model, state, budget, seed)
     if len(observations.times_s) < 6:
         raise FitRefused(
             f"{len(observations.times_s)} time blocks are too few to fit dynamics.",
             "Record more frames, or use finer blocks.",
         )
-    if isinstance(state, PatternFit):
+    if model.messages != "spline":
+        raise FitRefused(f"Correlations are fitted through a spline, not a {model.messages}.", "Leave messages out.")
+    if isinstance(state, PatternFit | NetworkFit):
         raise FitRefused("A fit of patterns cannot go on with correlations.", "Give an earlier fit of correlations.")
     scene = make_scene(observations, model)
     progress = fit_correlations(observations, model, scene, began + SHARE_FOR_LAST_LOOK * budget, seed, state)
     return _assembled(observations, model, scene, progress, seed)
+
+
+def _of_patterns(
+    observations: PatternObservations,
+    model: DynamicsModel,
+    state: DynamicsFit | PatternFit | NetworkFit | None,
+    budget_s: float,
+    seed: int,
+) -> PatternFit | NetworkFit:
+    if model.messages != "spline":
+        return fit_network(observations, model, budget_s, seed, state if isinstance(state, NetworkFit) else None)
+    if isinstance(state, PatternFit):
+        return go_on(state, observations)
+    return fit_patterns(observations, model, budget_s, seed)
 
 
 def _assembled(

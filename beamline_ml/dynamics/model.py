@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from beamline_ml.errors import FitRefused
 
+MESSAGES = ("spline", "network", "logistic_network")
+
 
 @dataclass(frozen=True, slots=True)
 class DynamicsModel:
@@ -30,6 +32,9 @@ class DynamicsModel:
     """Ensemble members: force laws drawn from what is known so far, each with surrogates and noise of its own."""
     n_forecast_members: int = 16
     """Members that are followed beyond the run for the forecast's mean and band."""
+    messages: str = "spline"
+    """What computes the messages of a fit of patterns: "spline", "network" (a perceptron on every edge, which is slow),
+    or "logistic_network" (the same in the form -rate r h (1 - h))."""
     steps_per_time: int = 6
     """Integration steps per time block."""
     n_threads: int = 2
@@ -46,5 +51,7 @@ class DynamicsModel:
                 f"{self.n_members} members cannot tell {self.n_coefficients} coefficients apart.",
                 "Use at least n_coefficients + 6 members, 4 forecast members and one thread.",
             )
+        if self.messages not in MESSAGES:
+            raise FitRefused(f"Messages of kind {self.messages!r} are unknown.", f"Choose from {', '.join(MESSAGES)}.")
         if self.cutoff_um is not None and not self.cutoff_um > 0:
             raise FitRefused(f"The cutoff {self.cutoff_um} um is not positive.", "Give a positive range or None.")
