@@ -25,6 +25,9 @@ from beamline_ml.errors import FitRefused, NotIdentifiable
 from beamline_ml.records import BoolArray, Float64Array, IntArray
 
 N_PIXELS = 800
+"""Enough to find the way, and for frames that come later."""
+MOST_PIXELS = 4096
+"""For the last stage, which decides the answer."""
 FIRST_FRAMES = 4
 GROWTH = 1.5
 NEARLY_ALL = 0.8
@@ -164,13 +167,13 @@ def photon_information(
     return information, pull, misfit
 
 
-def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator) -> IntArray:
-    """Flat indices of pixels drawn in proportion to the light that they saw, (at most N_PIXELS,), sorted."""
+def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator, most: int = N_PIXELS) -> IntArray:
+    """Flat indices of pixels drawn in proportion to the light that they saw, (at most ``most``,), sorted."""
     light = (counts.mean(axis=0) * used).ravel()
     lit = np.count_nonzero(light)
     if lit < 8:
         raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
-    picked = rng.choice(light.size, min(N_PIXELS, int(lit)), replace=False, p=light / light.sum())
+    picked = rng.choice(light.size, min(most, int(lit)), replace=False, p=light / light.sum())
     return np.sort(picked).astype(np.int64)
 
 
@@ -206,9 +209,10 @@ class PatternWork:
         n = model.n_coefficients
         self._belief = Belief(np.zeros(n + 1), np.eye(n + 1), 10.0, 1.0)
         self._known: tuple[int, tuple[Float64Array, Float64Array, float]] | None = None
-        self.pixels = chosen_pixels(observations.counts, observations.scattering.used, np.random.default_rng(seed))
+        used, rng = observations.scattering.used, np.random.default_rng(seed)
+        self.pixels = chosen_pixels(observations.counts, used, rng)
+        self._last_pixels = chosen_pixels(observations.counts, used, rng, MOST_PIXELS)
         first = observations.scattering.intensity(start)
-        used = observations.scattering.used
         self.scale = float(observations.counts[0][used].sum() / max(first[used].sum(), 1e-30))
 
     def check_start(self) -> None:
@@ -220,6 +224,7 @@ class PatternWork:
     def _evaluate(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array, float]:
         """Information, pull and chi-squared at some coefficients."""
         observations = self.observations
+        pixels = self._last_pixels if horizon == len(observations.times_s) else self.pixels
         particles = open_particles(observations.start_um, observations.times_s[:horizon])
         x, tangents = move_with_tangents(
             particles, self.velocity_um_per_s * mean[:-1], self.cutoff_um, 0.0, method="rk4"
@@ -231,10 +236,10 @@ class PatternWork:
             observations.counts[1:horizon],
             x[1:],
             self.velocity_um_per_s * tangents[1:, :, :, :-1],
-            self.pixels,
+            pixels,
             self.scale,
         )
-        return information, pull, misfit / max(1, (horizon - 1) * len(self.pixels))
+        return information, pull, misfit / max(1, (horizon - 1) * len(pixels))
 
     def step(self, horizon: int) -> None:
         """One damped Gauss-Newton step; halves it until the misfit does not grow."""
