@@ -1,8 +1,8 @@
 """Flow ``phonon-dos`` over a hundred catalogued samples: ``python -m tests.benchmarks.bench_phonon_flow``.
 
-A real tiled server and a real Prefect server on this machine; the samples are structures of the published validation
-rows, and one that is broken. Beside the wall time stand the processor seconds of all processes involved, which tell
-what a free machine would need.
+On the embedded stack, whose tiled and Prefect are processes of their own; the samples are structures of the published
+validation rows, and one that is broken. Beside the wall time stand the processor seconds of all processes involved,
+which tell what a free machine would need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import torch
@@ -26,7 +25,9 @@ from ase import Atoms
 from ase.io import write
 
 from beamline_ml.phonons.dataset import Material
+from beamline_ml.service.configuration import shell_environment
 from beamline_ml.service.phonon_data import load_materials
+from tests.benchmarks.bench_service import bench_stack
 from tests.benchmarks.rows import Row, row
 
 N_SAMPLES = 100
@@ -38,7 +39,7 @@ def rows() -> list[Row]:
     folder = Path(os.environ.get("BEAMLINE_ML_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
     held_out = [m for m in load_materials(folder / "phonon") if m.held_out][:N_SAMPLES]
     with tempfile.TemporaryDirectory() as state, _services(Path(state)) as root:
-        samples = root.create_container("samples")
+        samples = root["samples"] if "samples" in root else root.create_container("samples")
         for material in held_out:
             samples.create_container(
                 f"row{material.row}", metadata={"composition": material.formula, "cif": cif(material)}
@@ -63,26 +64,15 @@ def cif(material: Material) -> str:
 
 
 @contextmanager
-def _services(state: Path) -> Iterator[Any]:
-    """Client of an empty tiled server; a Prefect server runs as well, and the settings point to both."""
-    from prefect.testing.utilities import prefect_test_harness
+def _services(folder: Path) -> Iterator[Any]:
+    """Client of the embedded stack's tiled, a process of its own as its Prefect is; the environment names both."""
     from tiled.client import from_uri
-    from tiled.server import SimpleTiledServer
-    from tiled.structures.core import Spec
 
-    server = SimpleTiledServer(state / "tiled")
-    address = urlsplit(server.uri)
-    told = {
-        "BEAMLINE_ML_STATE_DIR": str(state),
-        "BEAMLINE_ML_TILED__URI": f"{address.scheme}://{address.netloc}",
-        "BEAMLINE_ML_TILED__API_KEY": parse_qs(address.query)["api_key"][0],
-    }
-    with patch.dict(os.environ, told), prefect_test_harness(server_startup_timeout=300):
-        root = from_uri(server.uri)
-        root.create_container("raw", specs=[Spec("CatalogOfBlueskyRuns", version="3.0")])
+    with bench_stack(folder) as (stack, _), patch.dict(os.environ, shell_environment(stack.settings)):
+        key = stack.settings.tiled.api_key
+        root = from_uri(stack.tiled_uri, api_key=None if key is None else key.get_secret_value())
         yield root
         root.context.close()
-    server.close()
 
 
 def _measured() -> dict[str, Any]:
@@ -94,7 +84,7 @@ def _measured() -> dict[str, Any]:
 
 
 def _processor_seconds() -> float:
-    """Of this process, in which tiled runs too, and of the servers it started."""
+    """Of this process and of the servers it started."""
     me = psutil.Process()
     times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
     return sum(t.user + t.system for t in times)
