@@ -8,18 +8,20 @@ its strength set by the evidence. The normal matrix at the end is the posterior.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from beamline_ml.dynamics.flow import Surrogates, move, move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
 from beamline_ml.dynamics.spline import spline_basis
+from beamline_ml.dynamics.start_refinement import misfit_of, refined_start
 from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, Belief, belief_from
 from beamline_ml.errors import FitRefused, NotIdentifiable
 from beamline_ml.records import BoolArray, Float64Array, IntArray
@@ -35,6 +37,14 @@ STEPS_PER_STAGE = 2
 LAST_STEPS = 3
 HUBER = 3.0
 MIN_START_LIKENESS = 0.5
+START_MISFIT = 1.3
+"""Of the first frame, up to which a start is taken as it is, or as corrected."""
+CORRECTED_CHI2 = 2.0
+"""Of the whole run, above which a corrected start was a wrong minimum."""
+STARTS = 4
+"""Corrected starts that are tried on the whole run."""
+SHARE_OF_START = 0.5
+"""Part of the time budget that correcting the start may take."""
 STEPS_PER_FRAME = 1
 
 
@@ -97,13 +107,29 @@ def fit_patterns(
     Raises
     ------
     NotIdentifiable
-        When the start positions do not explain the first frame: they must be right to half a neighbour distance.
+        When the start positions do not explain the first frame, and none nearby does: they must be right to half a
+        neighbour distance (the mean distance to the nearest neighbour).
     FitRefused
         When the motion does not stay finite.
     """
-    deadline = time.monotonic() + time_budget_s
+    began = time.monotonic()
+    for attempt in range(STARTS):
+        start_um = _identified_start(observations, began + SHARE_OF_START * time_budget_s, seed, attempt)
+        found = _fit_from(replace(observations, start_um=start_um), model, began + time_budget_s, seed)
+        if start_um is observations.start_um:
+            return found
+        if found.chi2 <= CORRECTED_CHI2:
+            return replace(found, warnings=(*_said_of_start(observations.start_um, start_um), *found.warnings))
+        if time.monotonic() > began + SHARE_OF_START * time_budget_s:
+            break
+    raise NotIdentifiable(
+        f"Positions near the given start explain the first frame, but not the run: chi-squared {found.chi2:.1f}.",
+        "Retrieve the first frame's positions to half a neighbour distance, or fit correlations instead.",
+    )
+
+
+def _fit_from(observations: PatternObservations, model: DynamicsModel, deadline: float, seed: int) -> PatternFit:
     work = PatternWork(observations, model, seed)
-    work.check_start()
     n_frames = len(observations.times_s)
     for horizon in horizons(n_frames):
         for _ in range(LAST_STEPS if horizon == n_frames else STEPS_PER_STAGE):
@@ -111,6 +137,37 @@ def fit_patterns(
                 return work.result(horizon, (f"The time budget ended at frame {horizon} of {n_frames}.",))
             work.step(horizon)
     return work.result(n_frames, ())
+
+
+def _identified_start(observations: PatternObservations, deadline: float, seed: int, attempt: int = 0) -> Float64Array:
+    """The given start where it explains the first frame, else one nearby that does.
+
+    A start whose pattern is like the first frame, but which cannot be bettered, stays: the optics may be to blame.
+    """
+    frame = np.asarray(observations.counts[0], np.float64)
+    scattering, start = observations.scattering, observations.start_um
+    expected = scattering.intensity(start)
+    used = scattering.used
+    scale = float(frame[used].sum() / max(expected[used].sum(), 1e-30))
+    if misfit_of(frame, scattering, start, scale) <= START_MISFIT:
+        return start
+    error = 0.5 * neighbour_distance_um(start)
+    found = refined_start(frame, scattering, start, scale, error, START_MISFIT, deadline, seed, attempt)
+    if found.misfit <= START_MISFIT:
+        return found.positions_um
+    refuse_wrong_start(frame[used], scale * expected[used])
+    return start
+
+
+def neighbour_distance_um(x_um: Float64Array) -> float:
+    """Mean distance to the nearest neighbour."""
+    distance, _ = KDTree(x_um).query(x_um, k=2)
+    return float(distance[:, 1].mean())
+
+
+def _said_of_start(given_um: Float64Array, corrected_um: Float64Array) -> tuple[str, ...]:
+    moved = float(np.sqrt(((corrected_um - given_um) ** 2).mean()))
+    return (f"The start did not explain the first frame: its coordinates were corrected by {moved:.3g} um (RMS).",)
 
 
 def horizons(n_frames: int) -> list[int]:
@@ -214,12 +271,6 @@ class PatternWork:
         self._last_pixels = chosen_pixels(observations.counts, used, rng, MOST_PIXELS)
         first = observations.scattering.intensity(start)
         self.scale = float(observations.counts[0][used].sum() / max(first[used].sum(), 1e-30))
-
-    def check_start(self) -> None:
-        """Refuse a start that does not look like the first frame."""
-        observed = self.observations.counts[0].ravel()[self.pixels].astype(np.float64)
-        first = self.observations.scattering.intensity(self.observations.start_um)
-        refuse_wrong_start(observed, self.scale * first.ravel()[self.pixels])
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array, float]:
         """Information, pull and chi-squared at some coefficients."""

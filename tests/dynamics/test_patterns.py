@@ -9,8 +9,9 @@ import pytest
 
 from beamline_ml.dynamics import DynamicsModel, PatternFit, PatternObservations, PatternScattering, fit
 from beamline_ml.dynamics.flow import Surrogates, move
+from beamline_ml.dynamics.pattern_fit import neighbour_distance_um
 from beamline_ml.dynamics.pattern_state import PatternState
-from beamline_ml.dynamics.systems.self_organising import SelfOrganising
+from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
 from beamline_ml.errors import FitRefused, NotIdentifiable, ResultError
 
 SYSTEM = SelfOrganising()
@@ -93,6 +94,38 @@ def test_the_force_holds_for_another_start(found: PatternFit) -> None:
     start = disc(9)
     truth = OPTICS.intensity(trajectory(start)[-1])
     assert likeness(found.patterns(TIMES, start)[-1], truth) > 0.98
+
+
+@pytest.fixture(scope="module")
+def sixty() -> tuple[np.ndarray, PatternScattering, np.ndarray]:
+    """Start, optics and true patterns (to four times the run of 40 frames) of 60 particles, 0.1 um apart."""
+    optics, start = PatternScattering(64, 1.0, probe_um=2.0), disc_start(60, 0.87, np.random.default_rng(0))
+    return start, optics, np.stack([optics.intensity(x) for x in SYSTEM.trajectory(start, 0.1 * np.arange(161))])
+
+
+def seen_with_error(sixty: tuple[np.ndarray, PatternScattering, np.ndarray], error_um: float) -> PatternObservations:
+    start, optics, truth = sixty
+    counts = np.random.default_rng(1).poisson(1000.0 * truth[:40] / truth[:40].max())
+    wrong = start + np.random.default_rng(2).normal(0.0, error_um, start.shape)
+    return PatternObservations(counts, 0.1 * np.arange(40), optics, wrong)
+
+
+def test_a_start_wrong_by_half_a_neighbour_distance_is_corrected(
+    sixty: tuple[np.ndarray, PatternScattering, np.ndarray],
+) -> None:
+    start, optics, truth = sixty
+    assert neighbour_distance_um(start) == pytest.approx(0.1, rel=0.2)
+    fitted = fit(seen_with_error(sixty, 0.05), DynamicsModel(n_coefficients=24, cutoff_um=0.9), time_budget_s=3600.0)
+    assert "were corrected by" in fitted.warnings[0]
+    ahead = fitted.patterns(0.1 * np.arange(161))[-1]
+    assert np.corrcoef(ahead[optics.used], truth[-1][optics.used])[0, 1] > 0.95
+
+
+def test_a_start_wrong_by_a_whole_neighbour_distance_is_not_identifiable(
+    sixty: tuple[np.ndarray, PatternScattering, np.ndarray],
+) -> None:
+    with pytest.raises(NotIdentifiable, match="half a neighbour distance"):
+        fit(seen_with_error(sixty, 0.1), DynamicsModel(n_coefficients=24, cutoff_um=0.9), time_budget_s=3600.0)
 
 
 def test_a_wrong_start_is_not_identifiable(observations: PatternObservations) -> None:
