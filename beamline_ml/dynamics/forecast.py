@@ -129,21 +129,10 @@ def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) ->
     spread = f2.std(axis=0, ddof=1) / np.sqrt(2.0)
     s_spread = log_s.std(axis=0, ddof=1) / np.sqrt(2.0)
     c2 = 1.0 + contrast * mean_f2 + (more.c2 if own_speckles else 0.0)
-    of_speckles = more.c2_sd if own_speckles else contrast * _field_noise(mean_f2, result.n_speckles)
-    c2_sd = result.band_scale * np.sqrt((contrast * spread) ** 2 + of_speckles**2)
+    c2_sd = result.band_scale * np.sqrt((contrast * spread) ** 2 + more.c2_sd**2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)
     return _Ahead(c2, c2_sd, mean_log_s, s_sd)
-
-
-def _field_noise(f2: Float64Array, n_speckles: Float64Array) -> Float64Array:
-    """Standard deviation of |f|^2 in a sample of so many speckles, if their fields were seen (n_q, n, n).
-
-    That of the correlation of two complex Gaussian fields, (1 - f^2) / sqrt(2 N), carried over to its square.
-    """
-    f = np.sqrt(np.clip(f2, 0.0, 1.0))
-    n = n_speckles[:, None, None]
-    return np.asarray(2.0 * f * (1.0 - f**2) / np.sqrt(2.0 * n) + 1.0 / n)
 
 
 def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Float64Array]:
