@@ -43,9 +43,9 @@ def add_pixels(sums: Any, words: Any, starts: Any, planes: Any) -> None:
         tally(words, starts, first, n // EIGHT, planes, n_planes)
         for k in range(EIGHT):
             if n_planes <= BYTE_PLANES:
-                add_byte_planes(sums, k * LANES, planes, k, EIGHT, n_planes)
+                add_byte_planes(sums, k * LANES, planes, k, n_planes)
             else:
-                add_planes(sums, k * LANES, planes, k, EIGHT, n_planes)
+                add_planes(sums, k * LANES, planes, k, n_planes)
 
 
 @numba.njit(cache=True)
@@ -120,13 +120,13 @@ Column k is words[starts[first + k] : ... + 8]. planes[8 b : 8 b + 8] are the bi
 def _add_planes_of(n_bits: int) -> Callable[..., Any]:
     narrow = ir.IntType(n_bits)
 
-    def typed(_context: Any, sums: Any, _start: Any, planes: Any, _at: Any, _stride: Any, _n_planes: Any) -> Any:
+    def typed(_context: Any, sums: Any, _start: Any, planes: Any, _at: Any, _n_planes: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            data, start, plane_data, at, stride, n_planes = arguments
+            data, start, plane_data, at, n_planes = arguments
             total = cgutils.alloca_once_value(builder, splat(narrow, 0, LANES))
             weight = cgutils.alloca_once_value(builder, ir.Constant(narrow, 1))
             with cgutils.for_range(builder, n_planes, intp=I64) as loop:
-                place = builder.add(at, builder.mul(loop.index, stride))
+                place = builder.add(at, builder.mul(loop.index, ir.Constant(I64, EIGHT)))
                 word = builder.load(place_of(context, builder, planes, plane_data, place, I64), align=8)
                 chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))
                 now = builder.load(weight)
@@ -141,15 +141,15 @@ def _add_planes_of(n_bits: int) -> Callable[..., Any]:
             builder.store(builder.add(builder.load(pointer, align=2), wide), pointer, align=2)
             return context.get_dummy_value()
 
-        return types.void(sums, types.int64, planes, types.int64, types.int64, types.int64), generate
+        return types.void(sums, types.int64, planes, types.int64, types.int64), generate
 
     return typed
 
 
 add_planes: Any = intrinsic(_add_planes_of(PLANES))
-"""add_planes(sums, start, planes, at, stride, n_planes): add sums that lie in bits to 64 neighbours.
+"""add_planes(sums, start, planes, at, n_planes): add sums that lie in bits to 64 neighbours.
 
-Bits of weight 2^b are planes[at + b stride], for b below n_planes, at most 16.
+Bits of weight 2^b are planes[at + 8 b], for b below n_planes, at most 16.
 """
 add_byte_planes: Any = intrinsic(_add_planes_of(BYTE_PLANES))
 """The same for at most 8 planes, in half the time."""

@@ -25,16 +25,6 @@ class Contest:
     """How far the neural ODE's score may be behind the best other one by chance: one standard error of the difference
     of their mean squares, over rings and origins, on the scale of the scores."""
 
-    @property
-    def winner(self) -> str:
-        """Name of the best forecast of C2."""
-        return min(self.scores, key=lambda name: self.scores[name])
-
-    @property
-    def s_winner(self) -> str:
-        """Name of the best forecast of S(q, t)."""
-        return min(self.s_scores, key=lambda name: self.s_scores[name])
-
 
 def held_out(n_train: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices t1 < t2 with n_train <= t2 < horizon."""
@@ -59,43 +49,48 @@ def run_contest(
     blind
         For each origin (number of blocks seen): the neural ODE's f^2 (n_q, h, h) and log S (n_q, h) up to a horizon h.
     """
-    errors: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
-    s_errors: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *S_BASELINES)}
-    squares: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
+    misses: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
+    s_misses: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *S_BASELINES)}
     for n_train, (ode_f2, ode_log_s) in blind.items():
         horizon = ode_f2.shape[1]
         first, second = held_out(n_train, horizon)
-        truth = observed.f[:, first, second]
-        known = np.isfinite(truth)
-        guesses = {NEURAL_ODE: ode_f2}
+        measured = observed.f[:, first, second]
+        truth = np.where(np.isfinite(measured), measured, np.nan)
+        misses[NEURAL_ODE].append(ode_f2[:, first, second] - truth)
         for name, baseline in BASELINES.items():
-            guesses[name] = baseline(observed.until(n_train), observed.times_s[:horizon])
-        for name, guess in guesses.items():
-            miss = guess[:, first, second] - truth
-            errors[name].append(miss[known])
-            squares[name].append(np.nanmean(np.where(known, miss, np.nan)[known.any(axis=1)] ** 2, axis=1))
+            guess = baseline(observed.until(n_train), observed.times_s[:horizon])
+            misses[name].append(guess[:, first, second] - truth)
         # The scale of S is a nuisance: every forecast starts where the training data end.
         shift = (log_s[:, :n_train] - ode_log_s[:, :n_train])[:, -3:].mean(axis=1, keepdims=True)
         s_truth = log_s[:, n_train:horizon]
-        s_errors[NEURAL_ODE].append((ode_log_s[:, n_train:] + shift - s_truth).ravel())
+        s_misses[NEURAL_ODE].append((ode_log_s[:, n_train:] + shift - s_truth).ravel())
         for name, s_baseline in S_BASELINES.items():
             s_guess = s_baseline(log_s, n_train, observed.times_s, observed.times_s[:horizon])
-            s_errors[name].append((s_guess[:, n_train:horizon] - s_truth).ravel())
-    scores = _rms(errors)
-    return Contest(scores, _rms(s_errors), _margin(scores, squares))
+            s_misses[name].append((s_guess[:, n_train:horizon] - s_truth).ravel())
+    scores = _rms(misses)
+    return Contest(scores, _rms(s_misses), _margin(scores, misses))
 
 
-def _margin(scores: dict[str, float], squares: dict[str, list[Float64Array]]) -> float:
+def _margin(scores: dict[str, float], misses: dict[str, list[Float64Array]]) -> float:
     """From the mean squared misses of every ring and origin, which two forecasts share as a pair."""
     best = min((name for name in scores if name != NEURAL_ODE), key=lambda name: scores[name])
-    lead = np.concatenate(squares[NEURAL_ODE]) - np.concatenate(squares[best])
+    lead = _ring_means(misses[NEURAL_ODE]) - _ring_means(misses[best])
     if lead.size < 2:
         return 0.0
     standard_error = float(lead.std(ddof=1) / np.sqrt(lead.size))
     return float(np.sqrt(scores[best] ** 2 + standard_error)) - scores[best]
 
 
-def _rms(errors: dict[str, list[Float64Array]]) -> dict[str, float]:
+def _ring_means(misses: list[Float64Array]) -> Float64Array:
+    """Mean squares of the rings (n_q, n_pairs) of all origins, without rings that were never measured."""
+    rings = [ring[np.isfinite(ring).any(axis=1)] for ring in misses]
+    return np.concatenate([np.nanmean(ring**2, axis=1) for ring in rings])
+
+
+def _rms(misses: dict[str, list[Float64Array]]) -> dict[str, float]:
+    """Over all that was measured; NaN is what was not."""
     return {
-        name: float(np.sqrt(np.mean(np.concatenate(parts) ** 2))) for name, parts in errors.items() if len(parts) > 0
+        name: float(np.sqrt(np.nanmean(np.concatenate([part.ravel() for part in parts]) ** 2)))
+        for name, parts in misses.items()
+        if len(parts) > 0
     }

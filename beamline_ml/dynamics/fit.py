@@ -134,11 +134,16 @@ def _of_patterns(
     budget_s: float,
     seed: int,
 ) -> PatternFit | NetworkFit:
-    if model.messages != "spline":
-        return fit_network(observations, model, budget_s, seed, state if isinstance(state, NetworkFit) else None)
+    wanted = PatternFit if model.messages == "spline" else NetworkFit
+    if state is not None and not isinstance(state, wanted):
+        raise FitRefused(
+            f"A {type(state).__name__} cannot go on as a {wanted.__name__}.", f"Give an earlier {wanted.__name__}."
+        )
     if isinstance(state, PatternFit):
         return go_on(state, observations)
-    return fit_patterns(observations, model, budget_s, seed)
+    if model.messages == "spline":
+        return fit_patterns(observations, model, budget_s, seed)
+    return fit_network(observations, model, budget_s, seed, state if isinstance(state, NetworkFit) else None)
 
 
 def _assembled(

@@ -89,7 +89,7 @@ class MessageNetwork(torch.nn.Module):
         Raises
         ------
         FitRefused
-            When particles do not stay at finite places, or collapse into one heap.
+            When particles do not stay at finite places.
         """
         x = [start_um]
         for low, high in pairwise(times_s):

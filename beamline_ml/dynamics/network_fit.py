@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from beamline_ml.dynamics.message_network import CORE, MessageNetwork
 from beamline_ml.dynamics.model import DynamicsModel
-from beamline_ml.dynamics.pattern_fit import HUBER, PatternFit, fit_patterns
+from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
 from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
-from beamline_ml.dynamics.spline import spline_basis
+from beamline_ml.dynamics.photon_information import DARK, HUBER
+from beamline_ml.dynamics.spline import spline_deviation
 from beamline_ml.dynamics.torch_patterns import torch_intensity
+from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
 SHARE_OF_SPLINE = 0.4
@@ -39,8 +41,6 @@ ROUND = 10
 """Iterations of L-BFGS between two changes of the weights, which take up to half as many evaluations more."""
 COST_OF_DERIVATIVE = 4.0
 """Times that of the patterns alone."""
-DARK = 0.1
-"""Photons added to the expected ones, so that dark pixels keep a finite weight."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class NetworkFit:
     cutoff_um: float
     chi2: float
     """Mean squared weighted residual; 1 where photons alone explain it."""
-    chi2_of_spline: float
     scattering: PatternScattering
     start_um: Float64Array
     times_s: Float64Array
@@ -67,9 +66,7 @@ class NetworkFit:
         r = np.asarray(r_um, np.float64)
         with torch.no_grad():
             force = self.network.message(torch.from_numpy(r)).numpy()
-        basis = spline_basis(r, len(self.covariance), self.cutoff_um)
-        variance = np.einsum("rk,kl,rl->r", basis, self.covariance, basis)
-        return np.where(r < self.cutoff_um, force, 0.0), np.sqrt(np.maximum(variance, 0.0))
+        return np.where(r < self.cutoff_um, force, 0.0), spline_deviation(r, self.covariance, self.cutoff_um)
 
     def positions(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Particles at the given times, (n_times, n, 2) um; another start asks about another sample of its kind."""
@@ -100,6 +97,7 @@ def fit_network(
     """
     deadline = time.monotonic() + time_budget_s
     spline = fit_patterns(observations, model, SHARE_OF_SPLINE * time_budget_s, seed)
+    observations = replace(observations, start_um=spline.start_um)  # which that fit may have corrected
     if state is None:
         network = _like(spline, model.messages == "logistic_network", seed)
     else:
@@ -110,7 +108,6 @@ def fit_network(
         covariance=spline.covariance,
         cutoff_um=spline.cutoff_um,
         chi2=chi2,
-        chi2_of_spline=spline.chi2,
         scattering=observations.scattering,
         start_um=observations.start_um,
         times_s=observations.times_s,
@@ -170,10 +167,17 @@ def _learn(network: MessageNetwork, misfit: Callable[[], torch.Tensor], rate: fl
     optimiser = torch.optim.Adam(network.parameters(), rate)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, CURVE_STEPS)
     for _ in range(CURVE_STEPS):
-        optimiser.zero_grad()
-        misfit().backward()  # type: ignore[no-untyped-call]
+        _slope(optimiser, misfit)
         optimiser.step()
         slower.step()
+
+
+def _slope(optimiser: torch.optim.Optimizer, misfit: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The misfit, its derivatives left with the optimiser's parameters."""
+    optimiser.zero_grad()
+    loss = misfit()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss
 
 
 def _polish(network: MessageNetwork, misfit: Callable[[], torch.Tensor]) -> None:
@@ -188,14 +192,7 @@ def _polish(network: MessageNetwork, misfit: Callable[[], torch.Tensor]) -> None
         history_size=50,
         line_search_fn="strong_wolfe",
     )
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = misfit()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(lambda: _slope(optimiser, misfit))  # type: ignore[no-untyped-call]
     if not float(misfit().detach()) < before:
         _set(network, kept)
 
@@ -231,18 +228,24 @@ class _Photons:
 def _trained(network: MessageNetwork, photons: _Photons, deadline: float) -> tuple[float, tuple[str, ...]]:
     """Train until nothing is gained or the time is over; the best weights stay, and their misfit is returned."""
     (best, variance), kept, idle = photons.of(network), network.to_arrays(), 0
+    said: tuple[str, ...] = ()
     for _ in range(MAX_ROUNDS):
         if idle == PATIENCE or time.monotonic() > deadline:
             break
-        _improve(network, photons, variance, deadline)
-        found, variance_now = photons.of(network)
+        try:
+            _improve(network, photons, variance, deadline)
+            found, variance_now = photons.of(network)
+        except FitRefused as refusal:  # a step too long; what was there before it stays
+            said = (f"The network's training ended early: {refusal}",)
+            break
         idle = 0 if found < best * (1.0 - PROGRESS) else idle + 1
         if not found < best:
             break
         best, variance, kept = found, variance_now, network.to_arrays()
-    done = time.monotonic() < deadline
     _set(network, kept)
-    return best, () if done else ("The time budget ended before the network stopped improving.",)
+    if time.monotonic() > deadline:
+        said = ("The time budget ended before the network stopped improving.",)
+    return best, said
 
 
 def _improve(network: MessageNetwork, photons: _Photons, variance: torch.Tensor, deadline: float) -> None:
@@ -255,14 +258,9 @@ def _improve(network: MessageNetwork, photons: _Photons, variance: torch.Tensor,
     optimiser = torch.optim.LBFGS(
         network.parameters(), max_iter=ROUND, max_eval=min(affordable, 3 * ROUND // 2), line_search_fn="strong_wolfe"
     )
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = photons.misfit(photons.expected(network), variance)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(  # type: ignore[no-untyped-call]
+        lambda: _slope(optimiser, lambda: photons.misfit(photons.expected(network), variance))
+    )
 
 
 def _set(network: MessageNetwork, weights: Mapping[str, NDArray[Any]]) -> None:

@@ -14,7 +14,7 @@ CORE = 1e-6
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
-def _weights(u):  # type: ignore[no-untyped-def]
+def spline_weights(u):  # type: ignore[no-untyped-def]
     """First index and the four B-spline weights and slopes at u = r / spacing."""
     k = int(u)
     t = u - k
@@ -32,12 +32,12 @@ def _weights(u):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _padded(coefficients):  # type: ignore[no-untyped-def]
+def padded(coefficients):  # type: ignore[no-untyped-def]
     """With four zeros more; one by one, as an assignment of slices takes seconds to compile, for its error message."""
-    padded = np.zeros(coefficients.shape[0] + 4)
+    longer = np.zeros(coefficients.shape[0] + 4)
     for k in range(coefficients.shape[0]):
-        padded[k] = coefficients[k]
-    return padded
+        longer[k] = coefficients[k]
+    return longer
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
@@ -45,7 +45,7 @@ def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ig
     """Add pair velocities to ``out`` (n, 2) um/s; positions (n, 2) um, half list, spline coefficients um/s."""
     n_coefficients = coefficients.shape[0]
     spacing = cutoff / n_coefficients
-    padded = _padded(coefficients)
+    padded_c = padded(coefficients)
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
@@ -58,8 +58,8 @@ def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ig
         if r >= cutoff:
             continue
         r = max(r, CORE * spacing)
-        k, b0, b1, b2, b3, _, _, _, _ = _weights(r / spacing)
-        f = b0 * padded[k] + b1 * padded[k + 1] + b2 * padded[k + 2] + b3 * padded[k + 3]
+        k, b0, b1, b2, b3, _, _, _, _ = spline_weights(r / spacing)
+        f = b0 * padded_c[k] + b1 * padded_c[k + 1] + b2 * padded_c[k + 2] + b3 * padded_c[k + 3]
         g = f / r
         out[i, 0] += g * dx
         out[i, 1] += g * dy
@@ -77,7 +77,7 @@ def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_
     n_coefficients = coefficients.shape[0]
     m = tangent.shape[2]
     spacing = cutoff / n_coefficients
-    padded = _padded(coefficients)
+    padded_c = padded(coefficients)
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
@@ -90,9 +90,9 @@ def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_
         if r >= cutoff:
             continue
         r = max(r, CORE * spacing)
-        k, b0, b1, b2, b3, d0, d1, d2, d3 = _weights(r / spacing)
-        f = b0 * padded[k] + b1 * padded[k + 1] + b2 * padded[k + 2] + b3 * padded[k + 3]
-        slope = (d0 * padded[k] + d1 * padded[k + 1] + d2 * padded[k + 2] + d3 * padded[k + 3]) / spacing
+        k, b0, b1, b2, b3, d0, d1, d2, d3 = spline_weights(r / spacing)
+        f = b0 * padded_c[k] + b1 * padded_c[k + 1] + b2 * padded_c[k + 2] + b3 * padded_c[k + 3]
+        slope = (d0 * padded_c[k] + d1 * padded_c[k + 1] + d2 * padded_c[k + 2] + d3 * padded_c[k + 3]) / spacing
         g = f / r
         ex = dx / r
         ey = dy / r
@@ -126,7 +126,7 @@ def pair_cotangent(x, box, first, second, coefficients, cutoff, cotangent, out_x
     """Reverse derivative: add J_x^T w to ``out_x`` (n, 2) and J_c^T w to ``out_c`` (n_coefficients,)."""
     n_coefficients = coefficients.shape[0]
     spacing = cutoff / n_coefficients
-    padded = _padded(coefficients)
+    padded_c = padded(coefficients)
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
@@ -139,9 +139,9 @@ def pair_cotangent(x, box, first, second, coefficients, cutoff, cotangent, out_x
         if r >= cutoff:
             continue
         r = max(r, CORE * spacing)
-        k, b0, b1, b2, b3, d0, d1, d2, d3 = _weights(r / spacing)
-        f = b0 * padded[k] + b1 * padded[k + 1] + b2 * padded[k + 2] + b3 * padded[k + 3]
-        slope = (d0 * padded[k] + d1 * padded[k + 1] + d2 * padded[k + 2] + d3 * padded[k + 3]) / spacing
+        k, b0, b1, b2, b3, d0, d1, d2, d3 = spline_weights(r / spacing)
+        f = b0 * padded_c[k] + b1 * padded_c[k + 1] + b2 * padded_c[k + 2] + b3 * padded_c[k + 3]
+        slope = (d0 * padded_c[k] + d1 * padded_c[k + 1] + d2 * padded_c[k + 2] + d3 * padded_c[k + 3]) / spacing
         g = f / r
         ex = dx / r
         ey = dy / r

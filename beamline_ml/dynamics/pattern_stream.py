@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.dynamics.flow import move_with_tangents
-from beamline_ml.dynamics.pattern_fit import PatternFit, open_particles, photon_information
+from beamline_ml.dynamics.pattern_fit import PatternFit, beside_log_d, open_particles
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
+from beamline_ml.dynamics.photon_information import photon_information
 from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
@@ -113,7 +114,7 @@ class _Block:
         if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
             raise FitRefused("The particles' motion is not finite.", "Fit the run again from its beginning.")
         self.end_um, self.end_tangent = x[-1], v0 * tangents[-1]
-        return photon_information(
+        information, pull, misfit = photon_information(
             fit.scattering,
             self._counts,
             x[1:],
@@ -121,6 +122,7 @@ class _Block:
             state.pixels,
             fit.photons_per_intensity,
         )
+        return *beside_log_d(information, pull), misfit
 
     def combined(self, information: Float64Array, pull: Float64Array, at: Float64Array, smoothness: float) -> Belief:
         """Belief from all frames, linearised at ``at``."""

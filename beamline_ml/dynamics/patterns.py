@@ -68,7 +68,8 @@ class PatternScattering:
         # Single precision is plenty for a slope, and twice as fast.
         cosine, sine = phase.real.astype(np.float32), phase.imag.astype(np.float32)
         n, _, m = tangent.shape
-        flat = np.concatenate([tangent.reshape(n, 2 * m), self._probe_slope(x_um, tangent)], axis=1).astype(np.float32)
+        fading = np.einsum("nd,ndm->nm", self.fading(x_um), tangent)
+        flat = np.concatenate([tangent.reshape(n, 2 * m), fading], axis=1).astype(np.float32)
         by_cosine, by_sine = cosine @ flat, sine @ flat
         along_c = q[:, :1] * by_cosine[:, :m] + q[:, 1:] * by_cosine[:, m : 2 * m]
         along_s = q[:, :1] * by_sine[:, :m] + q[:, 1:] * by_sine[:, m : 2 * m]
@@ -76,11 +77,24 @@ class PatternScattering:
         d_imaginary = -along_c - by_sine[:, 2 * m :]
         return real**2 + imaginary**2, 2.0 * (real[:, None] * d_real + imaginary[:, None] * d_imaginary)
 
-    def _probe_slope(self, x_um: Float64Array, tangent: Float64Array) -> Float64Array:
-        """d log w along each tangent, (n, m)."""
-        if self.probe_um is None:
-            return np.zeros((len(x_um), tangent.shape[2]))
-        return np.asarray(np.einsum("nd,ndm->nm", -2.0 * x_um / self.probe_um**2, tangent), np.float64)
+    def with_position_slopes(self, x_um: Float64Array, pixels: IntArray) -> tuple[Float64Array, Float64Array]:
+        """|A|^2 at flat pixel indices (n_pixels,) and its derivatives by every coordinate, (n_pixels, 2 n).
+
+        As :meth:`with_tangents` along 2 n unit vectors, without the products by zero.
+        """
+        q = self.q_inv_um
+        at = np.divmod(pixels, self.size)
+        row_phase, column_phase = (np.exp(1j * np.outer(q, x_um[:, d])) for d in range(2))
+        phase = (row_phase * self.weight(x_um))[at[0]] * column_phase[at[1]]
+        total = phase.sum(axis=1)
+        turned = 2.0 * total.conj()[:, None] * phase
+        fading = self.fading(x_um)
+        slopes = [((1j * q[at[d]][:, None] + fading[:, d]) * turned).real for d in range(2)]
+        return np.abs(total) ** 2, np.stack(slopes, axis=2).reshape(len(pixels), -1)
+
+    def fading(self, x_um: Float64Array) -> Float64Array:
+        """(n, 2) derivative of the logarithm of the beam's amplitude at each particle, in 1/um."""
+        return np.zeros_like(x_um) if self.probe_um is None else np.asarray(-2.0 * x_um / self.probe_um**2, np.float64)
 
 
 @dataclass(frozen=True)

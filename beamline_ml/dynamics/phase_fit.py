@@ -9,30 +9,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-import torch
-from torchdiffeq import odeint
 
+from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.neighbours import build_pairs
-from beamline_ml.dynamics.pattern_fit import (
-    LAST_STEPS,
-    STEPS_PER_STAGE,
-    chosen_pixels,
-    horizons,
-    photon_information,
-    refuse_wrong_start,
-)
 from beamline_ml.dynamics.phase_kernel import phase_tangent
 from beamline_ml.dynamics.phase_patterns import PhaseObservations, PhaseScattering
-from beamline_ml.dynamics.spline import spline_basis
+from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.spline import spline_basis, spline_deviation
+from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, roughness
+from beamline_ml.dynamics.tangent_motion import motion_with_tangents
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
-STEPS_PER_FRAME = 2
 FIRST_SMOOTHNESS = 10.0
 LONGEST_STEP = 3.0
 """In units of the prior: how far one step may change a coefficient."""
@@ -61,8 +53,7 @@ class PhaseFit:
         n = self.splines.shape[1]
         basis = spline_basis(np.asarray(r_um, np.float64), n, self.cutoff_um)
         blocks = [self.covariance[b * n : (b + 1) * n, b * n : (b + 1) * n] for b in range(3)]
-        variance = np.stack([np.einsum("rk,kl,rl->r", basis, block, basis) for block in blocks])
-        return self.splines @ basis.T, np.sqrt(np.maximum(variance, 0.0))
+        return self.splines @ basis.T, np.stack([spline_deviation(r_um, block, self.cutoff_um) for block in blocks])
 
     def states(self, times_s: Float64Array, start: Float64Array | None = None) -> Float64Array:
         """Particles and phases, (n_times, n, 3) um and rad; another start asks about another sample of its kind."""
@@ -80,20 +71,13 @@ def phase_motion(
 ) -> tuple[Float64Array, Float64Array]:
     """States (n_times, n, 3) and their derivatives to the first ``m`` parameters, (n_times, n, 3, m)."""
 
-    def rates(_: torch.Tensor, both: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        state, tangent = both[0].numpy(), both[1].numpy()
+    def rates(state: Float64Array, tangent: Float64Array) -> tuple[Float64Array, Float64Array]:
         pairs = build_pairs(np.ascontiguousarray(state[:, :2]), 0.0, cutoff_um)
         out, out_tangent = np.zeros_like(state), np.zeros_like(tangent)
         phase_tangent(state, pairs.first, pairs.second, splines, cutoff_um, mobile, tangent, out, out_tangent)
-        return torch.from_numpy(out), torch.from_numpy(out_tangent)
+        return out, out_tangent
 
-    times = np.asarray(times_s, np.float64) - times_s[0]
-    pieces = [low + (high - low) * np.arange(1, STEPS_PER_FRAME + 1) / STEPS_PER_FRAME for low, high in pairwise(times)]
-    grid = torch.from_numpy(np.concatenate([np.zeros(1), *pieces]))
-    begin = torch.from_numpy(np.array(start, np.float64)), torch.zeros((*start.shape, m), dtype=torch.float64)
-    options = {"grid_constructor": lambda *_: grid}
-    state, tangent = odeint(rates, begin, torch.from_numpy(times), method="rk4", options=options)
-    return state.numpy(), tangent.numpy()
+    return motion_with_tangents(rates, start, np.zeros((*start.shape, m)), times_s)
 
 
 def fit_phase_patterns(
@@ -109,14 +93,7 @@ def fit_phase_patterns(
         When the motion does not stay finite.
     """
     deadline = time.monotonic() + time_budget_s
-    work = _Work(observations, model, seed)
-    n_frames = len(observations.times_s)
-    for horizon in horizons(n_frames):
-        for _ in range(LAST_STEPS if horizon == n_frames else STEPS_PER_STAGE):
-            if time.monotonic() > deadline:
-                return work.result(horizon, (f"The time budget ended at frame {horizon} of {n_frames}.",))
-            work.step(horizon)
-    return work.result(n_frames, ())
+    return fit_growing(_Work(observations, model, seed), len(observations.times_s), deadline)
 
 
 class _Work:
@@ -139,10 +116,10 @@ class _Work:
         scattering = observations.scattering
         self.pixels = chosen_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
         first = scattering.intensity(observations.start)
-        self.scale = float(observations.counts[0][scattering.used].sum() / max(first.sum(), 1e-30))
+        self.scale = photons_per_intensity(observations.counts[0], first, scattering.used)
         observed = observations.counts[0].ravel()[self.pixels].astype(np.float64)
         refuse_wrong_start(observed, self.scale * first.ravel()[self.pixels])
-        self._known: tuple[int, tuple[Float64Array, Float64Array, float]] | None = None
+        self._known: tuple[int, Evaluation] | None = None
 
     def splines(self, mean: Float64Array) -> Float64Array:
         """(3, n) coefficients in um/s and rad/s; what is not fitted is zero."""
@@ -150,7 +127,7 @@ class _Work:
         out[3 - self.blocks :] = (mean * self.unit).reshape(self.blocks, self.n)
         return out
 
-    def _evaluate(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array, float]:
+    def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
         """Information, pull and chi-squared at some coefficients."""
         seen = self.observations
         m = len(mean)
@@ -161,7 +138,7 @@ class _Work:
         information, pull, misfit = photon_information(
             seen.scattering, seen.counts[1:horizon], states[1:], self.unit * tangents[1:], self.pixels, self.scale
         )
-        return information[:m, :m], pull[:m], misfit / max(1, (horizon - 1) * len(self.pixels))
+        return information, pull, misfit / max(1, (horizon - 1) * len(self.pixels))
 
     def _prior(self) -> Float64Array:
         """Precision of the coefficients under the prior, block by block."""
@@ -187,15 +164,11 @@ class _Work:
         information, pull, chi2 = self._known[1]
         if not np.isfinite(chi2):
             raise FitRefused("The particles' motion is not finite.", "Use more frames per second or a shorter cutoff.")
-        change = self._target(information, pull) - self.mean
-        scale = min(1.0, LONGEST_STEP / max(float(np.abs(change).max()), 1e-30))
-        for _ in range(4):
-            trial = self.mean + scale * change
-            found = self._evaluate(trial, horizon)
-            if found[2] <= 1.02 * chi2:
-                self.mean, self._known = trial, (horizon, found)
-                return
-            scale *= 0.3
+        target = self._target(information, pull)
+        found = damped(self.mean, target, chi2, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
+        if found is not None:
+            self.mean, self._known = found[0], (horizon, found[1])
+            return
         self.smoothness = np.minimum(2.0 * self.smoothness, SMOOTHNESS_RANGE[1])
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> PhaseFit:

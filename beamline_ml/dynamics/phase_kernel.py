@@ -11,7 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from beamline_ml.dynamics.pair_kernel import CORE, _padded, _weights
+from beamline_ml.dynamics.pair_kernel import CORE, padded, spline_weights
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
@@ -23,68 +23,65 @@ def phase_tangent(state, first, second, splines, cutoff, mobile, tangent, out, o
     particles do not move. ``out`` (n, 3) and ``out_tangent`` (n, 3, m) are added to; m = 0 leaves derivatives out.
     """
     n_coefficients = splines.shape[1]
-    m = tangent.shape[2]
     spacing = cutoff / n_coefficients
-    f_c = _padded(splines[0])
-    g_c = _padded(splines[1])
-    k_c = _padded(splines[2])
-    at_k = 2 * n_coefficients if mobile else 0
+    f_c, g_c, k_c = padded(splines[0]), padded(splines[1]), padded(splines[2])
     for p in range(first.shape[0]):
-        i = first[p]
-        j = second[p]
-        dx = state[i, 0] - state[j, 0]
-        dy = state[i, 1] - state[j, 1]
+        i, j = first[p], second[p]
+        dx, dy = state[i, 0] - state[j, 0], state[i, 1] - state[j, 1]
         r = np.sqrt(dx * dx + dy * dy)
         if r >= cutoff:
             continue
         r = max(r, CORE * spacing)
-        q, b0, b1, b2, b3, d0, d1, d2, d3 = _weights(r / spacing)
-        cosine = np.cos(state[j, 2] - state[i, 2])
-        sine = np.sin(state[j, 2] - state[i, 2])
-        k = b0 * k_c[q] + b1 * k_c[q + 1] + b2 * k_c[q + 2] + b3 * k_c[q + 3]
-        k_slope = (d0 * k_c[q] + d1 * k_c[q + 1] + d2 * k_c[q + 2] + d3 * k_c[q + 3]) / spacing
-        out[i, 2] += k * sine
-        out[j, 2] -= k * sine
-        ex = dx / r
-        ey = dy / r
-        force = 0.0
-        slope = 0.0
-        g = 0.0
+        q, b0, b1, b2, b3, d0, d1, d2, d3 = spline_weights(r / spacing)
+        value, slope = (b0, b1, b2, b3), (d0 / spacing, d1 / spacing, d2 / spacing, d3 / spacing)
+        cosine, sine = np.cos(state[j, 2] - state[i, 2]), np.sin(state[j, 2] - state[i, 2])
+        ex, ey = dx / r, dy / r
+        k, k_slope = _at(k_c, q, value), _at(k_c, q, slope)
+        _add_opposite(out, i, j, 2, k * sine)
+        force, force_slope, g = 0.0, 0.0, 0.0
         if mobile:
-            g = b0 * g_c[q] + b1 * g_c[q + 1] + b2 * g_c[q + 2] + b3 * g_c[q + 3]
-            force = b0 * f_c[q] + b1 * f_c[q + 1] + b2 * f_c[q + 2] + b3 * f_c[q + 3] + g * cosine
-            g_slope = (d0 * g_c[q] + d1 * g_c[q + 1] + d2 * g_c[q + 2] + d3 * g_c[q + 3]) / spacing
-            slope = (d0 * f_c[q] + d1 * f_c[q + 1] + d2 * f_c[q + 2] + d3 * f_c[q + 3]) / spacing + g_slope * cosine
-            out[i, 0] += force * ex
-            out[i, 1] += force * ey
-            out[j, 0] -= force * ex
-            out[j, 1] -= force * ey
-        for a in range(m):
-            tx = tangent[i, 0, a] - tangent[j, 0, a]
-            ty = tangent[i, 1, a] - tangent[j, 1, a]
+            g = _at(g_c, q, value)
+            force = _at(f_c, q, value) + g * cosine
+            force_slope = _at(f_c, q, slope) + _at(g_c, q, slope) * cosine
+            _add_opposite(out, i, j, 0, force * ex)
+            _add_opposite(out, i, j, 1, force * ey)
+        for a in range(tangent.shape[2]):
+            tx, ty = tangent[i, 0, a] - tangent[j, 0, a], tangent[i, 1, a] - tangent[j, 1, a]
             turn = tangent[j, 2, a] - tangent[i, 2, a]
             along = ex * tx + ey * ty
-            change = k_slope * sine * along + k * cosine * turn
-            out_tangent[i, 2, a] += change
-            out_tangent[j, 2, a] -= change
+            _add_opposite(out_tangent[:, :, a], i, j, 2, k_slope * sine * along + k * cosine * turn)
             if mobile:
-                radial = slope * along - g * sine * turn - force / r * along
-                vx = radial * ex + force / r * tx
-                vy = radial * ey + force / r * ty
-                out_tangent[i, 0, a] += vx
-                out_tangent[i, 1, a] += vy
-                out_tangent[j, 0, a] -= vx
-                out_tangent[j, 1, a] -= vy
-        if m == 0:
-            continue
-        for s in range(4):
-            if q + s < n_coefficients:
-                b = b0 if s == 0 else (b1 if s == 1 else (b2 if s == 2 else b3))
-                out_tangent[i, 2, at_k + q + s] += b * sine
-                out_tangent[j, 2, at_k + q + s] -= b * sine
-                if mobile:
-                    for at, factor in ((q + s, b), (n_coefficients + q + s, b * cosine)):
-                        out_tangent[i, 0, at] += factor * ex
-                        out_tangent[i, 1, at] += factor * ey
-                        out_tangent[j, 0, at] -= factor * ex
-                        out_tangent[j, 1, at] -= factor * ey
+                radial = force_slope * along - g * sine * turn - force / r * along
+                _add_opposite(out_tangent[:, :, a], i, j, 0, radial * ex + force / r * tx)
+                _add_opposite(out_tangent[:, :, a], i, j, 1, radial * ey + force / r * ty)
+        if tangent.shape[2]:
+            _add_own(out_tangent, i, j, q, value, n_coefficients, mobile, ex, ey, cosine, sine)
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _add_own(out_tangent, i, j, q, value, n_coefficients, mobile, ex, ey, cosine, sine):  # type: ignore[no-untyped-def]
+    """What a pair's rates change by when the coefficients change that it feels."""
+    at_k = 2 * n_coefficients if mobile else 0
+    for s in range(min(4, n_coefficients - q)):
+        _add_opposite(out_tangent[:, :, at_k + q + s], i, j, 2, value[s] * sine)
+        if mobile:
+            for at, factor in ((q + s, value[s]), (n_coefficients + q + s, value[s] * cosine)):
+                _add_opposite(out_tangent[:, :, at], i, j, 0, factor * ex)
+                _add_opposite(out_tangent[:, :, at], i, j, 1, factor * ey)
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _at(coefficients, q, weights):  # type: ignore[no-untyped-def]
+    """A spline, or its slope, from the four weights at q."""
+    return (
+        weights[0] * coefficients[q]
+        + weights[1] * coefficients[q + 1]
+        + weights[2] * coefficients[q + 2]
+        + weights[3] * coefficients[q + 3]
+    )
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _add_opposite(rates, i, j, d, rate):  # type: ignore[no-untyped-def]
+    rates[i, d] += rate
+    rates[j, d] -= rate

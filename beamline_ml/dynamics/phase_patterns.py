@@ -52,9 +52,7 @@ class PhaseScattering:
         length = self.charge + self.phase_contrast * np.cos(state[:, 2])
         amplitude = wave @ length
         turned = -self.phase_contrast * np.sin(state[:, 2])[:, None] * tangent[:, 2]
-        if self.optics.probe_um is not None:
-            fading = np.einsum("nd,ndm->nm", -2.0 * x / self.optics.probe_um**2, tangent[:, :2])
-            turned = turned + length[:, None] * fading
+        turned = turned + length[:, None] * np.einsum("nd,ndm->nm", self.optics.fading(x), tangent[:, :2])
         slope = wave @ turned
         for d in range(2):
             slope += -1j * q[:, d : d + 1] * (wave @ (length[:, None] * tangent[:, d]))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.dynamics.observations import CorrelationObservations
-from beamline_ml.dynamics.spline import spline_basis
+from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array
 
@@ -110,8 +110,7 @@ class DynamicsFit:
     def kernel(self, r_um: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Radial force (velocity per neighbour, um/s, positive repels) and its standard deviation at r."""
         basis = spline_basis(np.asarray(r_um, np.float64), len(self.coefficients), self.cutoff_um)
-        variance = np.einsum("rk,kl,rl->r", basis, self.covariance[:-1, :-1], basis)
-        return basis @ self.coefficients, np.sqrt(np.maximum(variance, 0.0))
+        return basis @ self.coefficients, spline_deviation(r_um, self.covariance[:-1, :-1], self.cutoff_um)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays: numbers as they are, words as JSON text in zero-dimensional arrays."""

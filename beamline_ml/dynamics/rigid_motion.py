@@ -11,28 +11,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchdiffeq import odeint
 
-from beamline_ml.dynamics.pattern_fit import (
-    LAST_STEPS,
-    STEPS_PER_STAGE,
-    chosen_pixels,
-    horizons,
-    photon_information,
-    refuse_wrong_start,
-)
+from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.patterns import PatternScattering
+from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.start_refinement import refuse_wrong_start
+from beamline_ml.dynamics.tangent_motion import motion_with_tangents
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
 DEGREE = 3
-STEPS_PER_FRAME = 2
 START_SPREAD = 0.02
 """How far the given start may be off, in units of the beam's width."""
 SMOOTHNESS_RANGE = (1e-4, 1e4)
@@ -68,10 +60,13 @@ class RigidScattering:
     def with_tangents(
         self, u_um: Float64Array, tangent: Float64Array, pixels: IntArray
     ) -> tuple[Float64Array, Float64Array]:
-        """|A|^2 at flat pixel indices (n_pixels,) and its derivative along tangents (2, m): (n_pixels, m)."""
+        """|A|^2 at flat pixel indices (n_pixels,) and its derivative along tangents (1, 2, m): (n_pixels, m).
+
+        ``u_um`` (1, 2): the object is one particle.
+        """
         shift = np.broadcast_to(self.sign * np.eye(2), (len(self.points_um), 2, 2))
         value, slope = self.optics.with_tangents(self.points_um + self.sign * u_um, np.ascontiguousarray(shift), pixels)
-        return value, slope @ tangent
+        return value, slope @ tangent[0]
 
 
 @dataclass(frozen=True)
@@ -161,27 +156,20 @@ def planar_motion(
     """Solution (n_times, 2) and its derivative (n_times, 2, m) to coefficients in row order, then to the start."""
     n_terms = len(coefficients)
 
-    def rates(_: torch.Tensor, both: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        z, tangent = both[0].numpy(), both[1].numpy()
+    def rates(z: Float64Array, tangent: Float64Array) -> tuple[Float64Array, Float64Array]:
         value = monomials(z)
         out = (coefficients.T @ monomial_slopes(z)) @ tangent
         if m:
             out[0, 0 : 2 * n_terms : 2] += value
             out[1, 1 : 2 * n_terms : 2] += value
-        return torch.from_numpy(value @ coefficients), torch.from_numpy(out)
+        return value @ coefficients, out
 
     begin = np.zeros((2, m))
     if m:
         begin[:, -2:] = np.eye(2)
-    times = np.asarray(times_s, np.float64) - times_s[0]
-    pieces = [low + (high - low) * np.arange(1, STEPS_PER_FRAME + 1) / STEPS_PER_FRAME for low, high in pairwise(times)]
-    grid = torch.from_numpy(np.concatenate([np.zeros(1), *pieces]))
-    both = torch.from_numpy(np.array(start, np.float64)), torch.from_numpy(begin)
+    # A law that is far off may leave all bounds; whoever asks looks at what comes back.
     with np.errstate(all="ignore"):
-        path, tangent = odeint(
-            rates, both, torch.from_numpy(times), method="rk4", options={"grid_constructor": lambda *_: grid}
-        )
-    return path.numpy(), tangent.numpy()
+        return motion_with_tangents(rates, start, begin, times_s)
 
 
 def fit_rigid(observations: RigidObservations, time_budget_s: float, seed: int = 0) -> RigidFit:
@@ -195,14 +183,7 @@ def fit_rigid(observations: RigidObservations, time_budget_s: float, seed: int =
         When too few pixels saw a photon.
     """
     deadline = time.monotonic() + time_budget_s
-    work = _Work(observations, seed)
-    n_frames = len(observations.times_s)
-    for horizon in horizons(n_frames):
-        for _ in range(LAST_STEPS if horizon == n_frames else STEPS_PER_STAGE):
-            if time.monotonic() > deadline:
-                return work.result(horizon, (f"The time budget ended at frame {horizon} of {n_frames}.",))
-            work.step(horizon)
-    return work.result(n_frames, ())
+    return fit_growing(_Work(observations, seed), len(observations.times_s), deadline)
 
 
 class _Work:
@@ -221,12 +202,12 @@ class _Work:
         self._roughness = np.repeat((1.0 + exponents().sum(axis=1)) ** 6, 2) / 100.0
         self.pixels = chosen_pixels(observations.counts, scattering.optics.used, np.random.default_rng(seed))
         first = scattering.intensity(observations.start_um)
-        self.scale = float(observations.counts[0][scattering.optics.used].sum() / max(first.sum(), 1e-30))
+        self.scale = photons_per_intensity(observations.counts[0], first, scattering.optics.used)
         observed = observations.counts[0].ravel()[self.pixels].astype(np.float64)
         refuse_wrong_start(observed, self.scale * first.ravel()[self.pixels])
-        self._known: tuple[int, tuple[Float64Array, Float64Array, float]] | None = None
+        self._known: tuple[int, Evaluation] | None = None
 
-    def _evaluate(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array, float]:
+    def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
         """Information, pull and chi-squared at some parameters."""
         seen, m = self.observations, len(mean)
         law = self.rate_per_s * mean[:-2].reshape(-1, 2)
@@ -235,16 +216,15 @@ class _Work:
             return np.zeros((m, m)), np.zeros(m), np.inf
         tangents[:, :, :-2] *= self.rate_per_s
         at = seen.start_um + self.length_um * path
-        # photon_information leaves its last place empty for log D, which has no meaning here.
         information, pull, misfit = photon_information(
-            _Boxed(seen.scattering),
+            seen.scattering,
             seen.counts[:horizon],
             at[:, None],
             self.length_um * tangents[:, None],
             self.pixels,
             self.scale,
         )
-        return information[:m, :m], pull[:m], misfit / (horizon * len(self.pixels))
+        return information, pull, misfit / (horizon * len(self.pixels))
 
     def _precision(self) -> Float64Array:
         return np.append(self.smoothness * self._roughness, np.full(2, 1.0 / START_SPREAD**2))
@@ -265,15 +245,10 @@ class _Work:
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(self.mean, horizon))
         information, pull, chi2 = self._known[1]
-        change = self._target(information, pull) - self.mean
-        scale = min(1.0, LONGEST_STEP / max(float(np.abs(change).max()), 1e-30))
-        for _ in range(5):
-            trial = self.mean + scale * change
-            found = self._evaluate(trial, horizon)
-            if found[2] <= 1.02 * chi2:
-                self.mean, self._known = trial, (horizon, found)
-                return
-            scale *= 0.3
+        target = self._target(information, pull)
+        found = damped(self.mean, target, chi2, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
+        if found is not None:
+            self.mean, self._known = found[0], (horizon, found[1])
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> RigidFit:
         """The fit so far."""
@@ -297,15 +272,3 @@ class _Work:
             photons_per_intensity=self.scale,
             warnings=warnings,
         )
-
-
-class _Boxed:
-    """The rigid object as a system of one particle, as ``photon_information`` wants it."""
-
-    def __init__(self, scattering: RigidScattering) -> None:
-        self._scattering = scattering
-
-    def with_tangents(
-        self, at: Float64Array, tangent: Float64Array, pixels: IntArray
-    ) -> tuple[Float64Array, Float64Array]:
-        return self._scattering.with_tangents(at[0], tangent[0], pixels)

@@ -40,6 +40,12 @@ def spline_basis(r_um: Float64Array, n_coefficients: int, cutoff_um: float) -> F
     return np.where(r[:, None] < cutoff_um, values, 0.0)
 
 
+def spline_deviation(r_um: Float64Array, covariance: Float64Array, cutoff_um: float) -> Float64Array:
+    """(len(r_um),) standard deviation of a spline whose coefficients have this covariance."""
+    basis = spline_basis(r_um, len(covariance), cutoff_um)
+    return np.asarray(np.sqrt(np.maximum(np.einsum("rk,kl,rl->r", basis, covariance, basis), 0.0)), np.float64)
+
+
 def fit_spline(
     force: Callable[[Float64Array], Float64Array], n_coefficients: int, cutoff_um: float, r_min_um: float = 0.0
 ) -> Float64Array:

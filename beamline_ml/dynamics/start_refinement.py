@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
-from beamline_ml.dynamics.patterns import PatternScattering
+from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
+from beamline_ml.dynamics.photon_information import DARK, photon_residual, photons_per_intensity
+from beamline_ml.errors import NotIdentifiable
 from beamline_ml.records import Float64Array, IntArray
 
 N_RINGS = 8
@@ -26,8 +29,9 @@ NO_PROGRESS = 1e-4
 RESTARTS = 10
 SHAKEN = 0.5
 """Of the expected error, by how much restarts move the particles."""
-HUBER = 3.0
-DARK = 0.1
+START_MISFIT = 1.3
+"""Of the first frame, up to which a start is taken as it is, or as corrected."""
+MIN_START_LIKENESS = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,64 @@ class Start:
     """Mean weighted square over the lit pixels; 1 where photons alone explain it."""
 
 
+def identified_start(observations: PatternObservations, deadline: float, seed: int, attempt: int) -> Float64Array:
+    """The given start where it explains the first frame, else one nearby that does, (n, 2) um.
+
+    A start whose pattern is like the first frame, but which cannot be bettered, stays: the optics may be to blame.
+
+    Parameters
+    ----------
+    deadline, attempt
+        As in :func:`refined_start`.
+
+    Raises
+    ------
+    NotIdentifiable
+        When neither does.
+    """
+    frame = np.asarray(observations.counts[0], np.float64)
+    scattering, start = observations.scattering, observations.start_um
+    expected, used = scattering.intensity(start), scattering.used
+    scale = photons_per_intensity(frame, expected, used)
+    if misfit_of(frame, scattering, start, scale) <= START_MISFIT:
+        return start
+    error = 0.5 * neighbour_distance_um(start)
+    found = refined_start(frame, scattering, start, scale, error, deadline, seed, attempt)
+    if found.misfit <= START_MISFIT:
+        return found.positions_um
+    refuse_wrong_start(frame[used], scale * expected[used])
+    return start
+
+
+def neighbour_distance_um(x_um: Float64Array) -> float:
+    """Mean distance to the nearest neighbour."""
+    distance, _ = KDTree(x_um).query(x_um, k=2)
+    return float(distance[:, 1].mean())
+
+
+def refuse_wrong_start(observed: Float64Array, expected: Float64Array) -> None:
+    """Refuse a start whose pattern (n_pixels,) photons does not look like the first frame, photon noise considered.
+
+    Raises
+    ------
+    NotIdentifiable
+        When the start explains less than half of the first frame's contrast.
+    """
+    excess = float(((observed - expected) ** 2 - np.maximum(expected, observed)).mean())
+    spread = float(expected.var() + observed.var())
+    likeness = 1.0 - max(excess, 0.0) / max(spread, 1e-30)
+    if likeness < MIN_START_LIKENESS:
+        raise NotIdentifiable(
+            f"The start positions explain the first frame only to {likeness:.0%}.",
+            "Retrieve the first frame's positions to half a neighbour distance, or fit correlations instead.",
+        )
+
+
 def misfit_of(frame: NDArray[np.float64], scattering: PatternScattering, x_um: Float64Array, scale: float) -> float:
     """Mean weighted square between a frame (size, size) and what particles at ``x_um`` scatter."""
     pixels = np.flatnonzero(scattering.used.ravel()).astype(np.int64)
     expected = scale * scattering.intensity(x_um).ravel()[pixels]
-    residual, weight = _residual(frame.ravel()[pixels], expected)
+    residual, weight = photon_residual(frame.ravel()[pixels], expected)
     return float((weight * residual**2).mean())
 
 
@@ -54,10 +111,9 @@ def refined_start(
     start_um: Float64Array,
     scale: float,
     expected_error_um: float,
-    good_enough: float,
     deadline: float,
-    seed: int = 0,
-    attempt: int = 0,
+    seed: int,
+    attempt: int,
 ) -> Start:
     """The positions near ``start_um`` that explain the first frame best.
 
@@ -69,8 +125,6 @@ def refined_start(
         Photons per unit of intensity.
     expected_error_um
         Standard deviation of the start's errors: a prior, and what the march begins with.
-    good_enough
-        Misfit below which no further restart is tried.
     deadline
         On the monotonic clock; the best so far is returned then.
     attempt
@@ -84,7 +138,7 @@ def refined_start(
         found = march.positions(start_um + shaken)
         misfit = misfit_of(frame, scattering, found, scale)
         best = Start(found, misfit) if misfit < best.misfit else best
-        if best.misfit <= good_enough or time.monotonic() > deadline:
+        if best.misfit <= START_MISFIT or time.monotonic() > deadline:
             break
     return best
 
@@ -136,32 +190,11 @@ class _March:
 
     def _normal(self, x_um: Float64Array, pixels: IntArray) -> tuple[float, Float64Array, Float64Array]:
         """Misfit with the prior's part, and the normal equations of the positions (2 n,), (2 n, 2 n)."""
-        value, slope = _position_slopes(self._scattering, x_um, pixels)
+        value, slope = self._scattering.with_position_slopes(x_um, pixels)
         expected = self._scale * value
-        residual, weight = _residual(self._counts[pixels], expected)
+        residual, weight = photon_residual(self._counts[pixels], expected)
         rows = self._scale * slope / np.sqrt(expected + DARK)[:, None]
         off = (x_um - self._start_um).ravel() / self._error_um**2
         curvature = rows.T @ (weight[:, None] * rows) + np.eye(len(off)) / self._error_um**2
         prior = float((off * (x_um - self._start_um).ravel()).sum())
         return float((weight * residual**2).sum()) + prior, rows.T @ (weight * residual) - off, curvature
-
-
-def _residual(counts: Float64Array, expected: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """In units of photon noise, and its Huber weight."""
-    residual = (counts - expected) / np.sqrt(expected + DARK)
-    return residual, np.minimum(1.0, HUBER / np.maximum(np.abs(residual), 1e-12))
-
-
-def _position_slopes(
-    scattering: PatternScattering, x_um: Float64Array, pixels: IntArray
-) -> tuple[Float64Array, Float64Array]:
-    """|A|^2 at flat pixel indices (n_pixels,) and its derivatives by every coordinate (n_pixels, 2 n)."""
-    rows, columns = np.divmod(pixels, scattering.size)
-    q = scattering.q_inv_um
-    row_phase, column_phase = (np.exp(1j * np.outer(q, x_um[:, d])) for d in range(2))
-    phase = (row_phase * scattering.weight(x_um))[rows] * column_phase[columns]
-    total = phase.sum(axis=1)
-    fading = 0.0 * x_um if scattering.probe_um is None else -2.0 * x_um / scattering.probe_um**2
-    turned = 2.0 * total.conj()[:, None] * phase
-    slopes = [(1j * q[at][:, None] + fading[:, d]) * turned for d, at in enumerate((rows, columns))]
-    return np.abs(total) ** 2, np.stack([slope.real for slope in slopes], axis=2).reshape(len(pixels), -1)

@@ -82,8 +82,11 @@ def scatter_into_rings(
     n_times, n_boxes, n_per_box, _ = x_um.shape
     shells = shells_of_box(box_um, edges_inv_um, MAX_MODES, rng)
     q = shells.vectors_inv_um.T
-    waves = np.exp(-1j * (x_um @ q))
-    fields = (waves if weight is None else weight[..., None] * waves).sum(axis=2) / np.sqrt(n_per_box)
+    fields = np.empty((n_times, n_boxes, len(shells.ring)), np.complex128)
+    # Box by box: the waves of all particles at once would take gigabytes.
+    for at in np.ndindex(n_times, n_boxes):
+        waves = np.exp(-1j * (x_um[at] @ q))
+        fields[at] = (waves if weight is None else weight[at][:, None] * waves).sum(axis=0) / np.sqrt(n_per_box)
     n_modes = shells.modes(n_boxes)
     rings = [
         _ring(fields[:, :, shells.ring == k].reshape(n_times, -1), photons_per_speckle, rng)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,99 +17,54 @@ import torch
 from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit, forecast
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.brownian import brownian_motion
-from beamline_ml.dynamics.shells import shells_of_box
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising
+from beamline_ml.simulation import RingSample, scatter_into_rings
 from tests.benchmarks.rows import Row, row
 
 SEEDS = (0, 1, 2, 3)
 N_BOXES, PER_BOX = 12, 2000
 STEP_S, EVERY = 0.05, 10
 EDGES = np.column_stack([np.linspace(1.5, 10.1, 8), np.linspace(1.5, 10.1, 8) + 1.0])
-MAX_MODES = 64
+PHOTONS = 1e6
+"""In a speckle of S(q) = 1: counting adds nothing that shows."""
+C2_ERR = 0.003
 NO_LIMIT_S = 3600.0
 DIFFUSION = 0.003
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What was seen and what is true, both on the whole time grid."""
-
-    c2: np.ndarray
-    """(n_q, n, n) from intensities."""
-    f2: np.ndarray
-    """(n_q, n, n) from fields, freed of the bias of few modes."""
-    structure: np.ndarray
-    """(n_q, n)."""
-    q_inv_um: np.ndarray
-    times_s: np.ndarray
-    n_modes: np.ndarray
-
-
-def sample(system: SelfOrganising, n_times: int, seed: int, photons: float | None = None) -> Sample:
+def sample(system: SelfOrganising, n_times: int, seed: int) -> RingSample:
     """Let the boxes go and look at them every half second."""
     rng = np.random.default_rng(seed)
     box = float(np.sqrt(PER_BOX / system.number_density_per_um2))
-    shells = shells_of_box(box, EDGES, MAX_MODES, rng)
-    spline = system.spline(96)
-    fields = np.empty((n_times, N_BOXES, len(shells.ring)), complex)
+    n_steps = EVERY * n_times + 1
+    law = system.spline(96), system.cutoff_um, system.diffusion_um2_per_s
+    x_um = np.empty((n_times, N_BOXES, PER_BOX, 2))
     for b in range(N_BOXES):
-        start = rng.uniform(0, box, (PER_BOX, 2))
-        motion = brownian_motion(
-            start,
-            box,
-            spline,
-            system.cutoff_um,
-            system.diffusion_um2_per_s,
-            STEP_S,
-            EVERY * n_times + 1,
-            rng,
-        )
+        motion = brownian_motion(rng.uniform(0, box, (PER_BOX, 2)), box, *law, STEP_S, n_steps, rng)
         for step, x in enumerate(motion):
             if step % EVERY == 0 and step > 0:
-                fields[step // EVERY - 1, b] = np.exp(-1j * (x @ shells.vectors_inv_um.T)).sum(0) / np.sqrt(PER_BOX)
+                x_um[step // EVERY - 1, b] = x
     times = STEP_S * EVERY * np.arange(1, n_times + 1)
-    rings = [_ring(fields[:, :, shells.ring == k].reshape(n_times, -1), photons, rng) for k in range(len(EDGES))]
-    c2, f2, structure = (np.stack(part) for part in zip(*rings, strict=True))
-    return Sample(c2, f2, structure, EDGES.mean(axis=1), times, shells.modes(N_BOXES))
+    return scatter_into_rings(x_um, box, times, EDGES, PHOTONS, rng)
 
 
-def _ring(a: np.ndarray, photons: float | None, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    intensity = np.abs(a) ** 2
-    structure = intensity.mean(axis=1)
-    counts = intensity if photons is None else rng.poisson(photons * intensity) / photons
-    c2 = counts @ counts.T / a.shape[1] / np.outer(counts.mean(axis=1), counts.mean(axis=1))
-    f = (a @ a.conj().T).real / a.shape[1] / np.sqrt(np.outer(structure, structure))
-    n = 2.0 * a.shape[1]
-    return c2, (f**2 - 1.0 / n) / (1.0 - 1.0 / n), counts.mean(axis=1)
-
-
-def observed(seen: Sample, n: int, system: SelfOrganising) -> CorrelationObservations:
+def observed(seen: RingSample, n: int) -> CorrelationObservations:
     """The first ``n`` times as a run would hand them over."""
-    flat = np.ones_like(seen.c2[:, :n, :n])
-    return CorrelationObservations(
-        c2=seen.c2[:, :n, :n],
-        c2_err=0.003 * flat,
-        structure_factor=seen.structure[:, :n],
-        q_inv_um=seen.q_inv_um,
-        times_s=seen.times_s[:n],
-        number_density_per_um2=system.number_density_per_um2,
-        n_speckles=seen.n_modes,
-        contrast=np.ones(len(seen.q_inv_um)),
-        contrast_err=np.full(len(seen.q_inv_um), 0.03),
-        absolute=True,
-    )
+    rings = np.ones(len(seen.q_inv_um))
+    err = np.full((len(rings), n, n), C2_ERR)
+    return replace(seen.observations(n), c2_err=err, contrast=rings, contrast_err=0.03 * rings)
 
 
 def judged(system: SelfOrganising, n: int, factor: int, seed: int) -> dict[str, float]:
     """RMSE of F in the future and cross block, of the forecast and of the best baseline; coverage; D; seconds."""
     seen = sample(system, factor * n, seed)
     began = time.process_time()
-    found = fit(observed(seen, n, system), DynamicsModel(n_threads=1), time_budget_s=NO_LIMIT_S, seed=seed)
+    found = fit(observed(seen, n), DynamicsModel(n_threads=1), time_budget_s=NO_LIMIT_S, seed=seed)
     ahead = forecast(found, float(seen.times_s[-1]))
     out = {"cpu_s": time.process_time() - began, "chi2": found.chi2, "ode": float(ahead.method == "neural_ode")}
     first, second = np.triu_indices(len(ahead.times_s), k=1)
     blocks = {"future": first >= n, "cross": (first < n) & (second >= n)}
-    measured = Observed(seen.c2[:, :n, :n] - 1.0, np.full_like(found.c2, 0.003), seen.times_s[:n], seen.q_inv_um)
+    measured = Observed(seen.c2[:, :n, :n] - 1.0, np.full_like(found.c2, C2_ERR), seen.times_s[:n], seen.q_inv_um)
     rivals = {name: law(measured, ahead.times_s) for name, law in BASELINES.items()}
     for name, block in blocks.items():
         at = first[block], second[block]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from beamline_ml.dynamics import DynamicsModel, PatternObservations, fit
+from beamline_ml.dynamics import DynamicsModel, PatternObservations, PatternScattering, fit
 from beamline_ml.dynamics.message_network import MessageNetwork
 from beamline_ml.dynamics.network_fit import NetworkFit
+from beamline_ml.dynamics.systems.self_organising import disc_start
 from beamline_ml.errors import FitRefused, ResultError
 
 from .test_patterns import MODEL, N_FRAMES, OPTICS, SYSTEM, TIMES, disc, likeness, trajectory
@@ -63,6 +64,21 @@ def test_stored_weights_move_particles_alike(found: NetworkFit) -> None:
     arrays.pop("log_rate")
     with pytest.raises(ResultError, match="log_rate"):
         MessageNetwork.from_arrays(arrays)
+
+
+def test_a_corrected_start_is_what_the_network_goes_on_from() -> None:
+    start, optics = disc_start(60, 0.87, np.random.default_rng(0)), PatternScattering(64, 1.0, probe_um=2.0)
+    truth = np.stack([optics.intensity(x) for x in SYSTEM.trajectory(start, 0.1 * np.arange(40))])
+    counts = np.random.default_rng(1).poisson(1000.0 * truth / truth.max())
+    wrong = start + np.random.default_rng(2).normal(0.0, 0.05, start.shape)
+    observations = PatternObservations(counts, 0.1 * np.arange(40), optics, wrong)
+    model = DynamicsModel(n_coefficients=24, cutoff_um=0.9, messages="network")
+    found = fit(observations, model, time_budget_s=3600.0)
+    assert "were corrected by" in found.warnings[0]
+    assert not np.array_equal(found.start_um, wrong)
+    assert found.chi2 < 2.0
+    with pytest.raises(FitRefused, match="NetworkFit cannot go on as a PatternFit"):
+        fit(observations, replace(model, messages="spline"), state=found)
 
 
 def test_unknown_messages_are_refused() -> None:

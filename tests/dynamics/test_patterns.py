@@ -9,8 +9,8 @@ import pytest
 
 from beamline_ml.dynamics import DynamicsModel, PatternFit, PatternObservations, PatternScattering, fit
 from beamline_ml.dynamics.flow import Surrogates, move
-from beamline_ml.dynamics.pattern_fit import neighbour_distance_um
 from beamline_ml.dynamics.pattern_state import PatternState
+from beamline_ml.dynamics.start_refinement import neighbour_distance_um
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
 from beamline_ml.errors import FitRefused, NotIdentifiable, ResultError
 
@@ -22,9 +22,7 @@ TIMES = np.arange(4 * N_FRAMES) * 0.2
 
 
 def disc(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    radius, angle = np.sqrt(rng.uniform(0, 1, N)), rng.uniform(0, 2 * np.pi, N)
-    return radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    return disc_start(N, 1.0, np.random.default_rng(seed))
 
 
 def trajectory(start: np.ndarray) -> np.ndarray:
@@ -119,6 +117,17 @@ def test_a_start_wrong_by_half_a_neighbour_distance_is_corrected(
     assert "were corrected by" in fitted.warnings[0]
     ahead = fitted.patterns(0.1 * np.arange(161))[-1]
     assert np.corrcoef(ahead[optics.used], truth[-1][optics.used])[0, 1] > 0.95
+
+
+def test_slopes_by_positions_are_those_along_unit_vectors(
+    sixty: tuple[np.ndarray, PatternScattering, np.ndarray],
+) -> None:
+    x, pixels = sixty[0][:7], np.arange(0, 64 * 64, 37)
+    for optics in (sixty[1], replace(sixty[1], probe_um=None)):
+        value, slope = optics.with_position_slopes(x, pixels)
+        same, along = optics.with_tangents(x, np.eye(14).reshape(7, 2, 14), pixels)
+        np.testing.assert_allclose(value, same, rtol=1e-12)
+        np.testing.assert_allclose(slope, along, atol=1e-5 * np.abs(slope).max())
 
 
 def test_a_start_wrong_by_a_whole_neighbour_distance_is_not_identifiable(

@@ -309,7 +309,7 @@ def test_derivative_of_a_rigid_pattern(beam_moves: bool) -> None:
     optics = PatternScattering(32, 0.9, probe_um=1.0, beam_stop_px=0.0)
     scattering = RigidScattering(optics, cloud(30, 1.0, np.random.default_rng(1)), beam_moves)
     u, tangent, pixels = np.array([0.2, -0.1]), np.array([[1.0, 0.3], [0.2, -1.0]]), np.array([5, 400, 800])
-    value, slope = scattering.with_tangents(u, tangent, pixels)
+    value, slope = scattering.with_tangents(u[None], tangent[None], pixels)
     np.testing.assert_allclose(value, scattering.intensity(u).ravel()[pixels])
     for k in range(2):
         plus, minus = (scattering.intensity(u + s * tangent[:, k]).ravel()[pixels] for s in (1e-6, -1e-6))

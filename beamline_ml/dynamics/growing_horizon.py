@@ -1,0 +1,77 @@
+"""Gauss-Newton over ever more frames: a motion that is nearly right over a few frames is the start for some more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from beamline_ml.records import Float64Array
+
+FIRST_FRAMES = 4
+GROWTH = 1.5
+NEARLY_ALL = 0.8
+STEPS_PER_STAGE = 2
+LAST_STEPS = 3
+TRIALS = 4
+SHORTER = 0.3
+TOLERATED = 1.02
+"""How much the misfit may grow in a step: its weights change with the prediction."""
+
+Evaluation = tuple[Float64Array, Float64Array, float]
+"""Information, pull and chi-squared at some parameters."""
+Fit = TypeVar("Fit", covariant=True)
+
+
+class Work(Protocol[Fit]):
+    """A fit that is under way."""
+
+    def step(self, horizon: int) -> None:
+        """Take one step on the first ``horizon`` frames."""
+
+    def result(self, horizon: int, warnings: tuple[str, ...]) -> Fit:
+        """The fit so far."""
+        ...
+
+
+def horizons(n_frames: int) -> list[int]:
+    """How many frames each stage uses: ever more, in the end all."""
+    stages = [min(FIRST_FRAMES, n_frames)]
+    while stages[-1] < n_frames:
+        grown = int(np.ceil(GROWTH * stages[-1]))
+        stages.append(grown if grown < NEARLY_ALL * n_frames else n_frames)
+    return stages
+
+
+def fit_growing(work: Work[Fit], n_frames: int, deadline: float) -> Fit:
+    """All stages, or those that end before ``deadline`` on the monotonic clock, which the fit's warnings then say."""
+    for horizon in horizons(n_frames):
+        for _ in range(LAST_STEPS if horizon == n_frames else STEPS_PER_STAGE):
+            if time.monotonic() > deadline:
+                return work.result(horizon, (f"The time budget ended at frame {horizon} of {n_frames}.",))
+            work.step(horizon)
+    return work.result(n_frames, ())
+
+
+def damped(
+    mean: Float64Array,
+    target: Float64Array,
+    chi2: float,
+    evaluate: Callable[[Float64Array], Evaluation],
+    longest: float,
+) -> tuple[Float64Array, Evaluation] | None:
+    """Parameters on the way from ``mean`` to ``target`` at which the misfit does not grow, with what holds there.
+
+    No parameter changes by more than ``longest``; None where even short steps make it worse.
+    """
+    change = target - mean
+    scale = min(1.0, longest / max(float(np.abs(change).max()), 1e-30))
+    for _ in range(TRIALS):
+        trial = mean + scale * change
+        found = evaluate(trial)
+        if found[2] <= TOLERATED * chi2:
+            return trial, found
+        scale *= SHORTER
+    return None
