@@ -41,14 +41,20 @@ class PhononDOS(Container):
         return tuple(self.metadata.get("warnings", ()))
 
     @property
+    def windows(self) -> pd.DataFrame:
+        """Modes of the cell in each energy window, with their 90 % band."""
+        return self["windows"].read()
+
+    @property
     def edges_mev(self) -> Float64Array:
         """(n_w + 1,) edges of the energy windows in meV."""
-        return np.asarray(self["edges_mev"].read())
+        windows = self.windows
+        return np.append(windows["energy_lower_mev"], windows["energy_upper_mev"].iloc[-1])
 
     @property
     def modes(self) -> Float64Array:
         """(n_w,) modes of the cell in each window; sum 3N."""
-        return np.asarray(self["modes"].read())
+        return self.windows["modes"].to_numpy()
 
     @property
     def thermodynamics(self) -> pd.DataFrame:
@@ -59,13 +65,15 @@ class PhononDOS(Container):
         """The density of states with its 90 % band."""
         from matplotlib.figure import Figure
 
-        edges, width = self.edges_mev, np.diff(self.edges_mev)
-        low, high = (np.asarray(self[name].read()) / width for name in ("modes_lower", "modes_upper"))
+        windows, edges = self.windows, self.edges_mev
+        per_mev = windows[["modes", "modes_lower", "modes_upper"]].div(np.diff(edges), axis=0)
         figure = Figure(figsize=(7.0, 3.5), layout="constrained")
         axes = figure.subplots()
-        axes.stairs(high, edges, baseline=low, fill=True, alpha=0.25, label="90 % band")
-        axes.stairs(self.modes / width, edges, label="predicted")
-        filled = int(np.searchsorted(np.cumsum(self.modes) / self.modes.sum(), 0.995))
+        axes.stairs(
+            per_mev["modes_upper"], edges, baseline=per_mev["modes_lower"], fill=True, alpha=0.25, label="90 % band"
+        )
+        axes.stairs(per_mev["modes"], edges, label="predicted")
+        filled = int(np.searchsorted(windows["modes"].cumsum() / windows["modes"].sum(), 0.995))
         axes.set_xlim(0.0, 1.1 * edges[min(filled + 1, len(edges) - 1)].item())
         axes.set_xlabel("phonon energy (meV)")
         axes.set_ylabel("modes/meV")

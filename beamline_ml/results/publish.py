@@ -35,8 +35,7 @@ _SUFFIXES = ("", "_{identity}", _LAST_SUFFIX)
 
 def find_complete(results: Container, result_id: str) -> Any | None:
     """The complete result with this identity, if there is one."""
-    found = _with_status(results, result_id, "complete")
-    return min(found, key=_age_rank) if found else None
+    return _earliest(_having("complete", _rivals(results, result_id)))
 
 
 def publish_result(results: Container, content: ResultContent, stale_s: float = STALE_S) -> Any:
@@ -191,9 +190,17 @@ def _completed(content: ResultContent, began: float) -> dict[str, Any]:
     return {"status": "complete", "published_at": time.time(), "timings_s": timings_s}
 
 
-def _with_status(results: Container, result_id: str, status: str) -> list[Any]:
-    found = results.search(Key("result_id") == result_id).search(Key("status") == status)
-    return list(found.values().head(_MOST_RIVALS))
+def _rivals(results: Container, result_id: str) -> list[Any]:
+    """Entries with one identity, whatever became of them, in one request."""
+    return list(results.search(Key("result_id") == result_id).values().head(_MOST_RIVALS))
+
+
+def _having(status: str, nodes: list[Any]) -> list[Any]:
+    return [node for node in nodes if node.metadata.get("status") == status]
+
+
+def _earliest(nodes: list[Any]) -> Any | None:
+    return min(nodes, key=_age_rank, default=None)
 
 
 def _age_rank(node: Any) -> tuple[float, str]:
@@ -204,10 +211,11 @@ def _settle(results: Container, result_id: str, stale_s: float) -> Any | None:
     """Wait for others that write the same result; remove those that died; return a complete one."""
     progress: dict[str, tuple[int, float]] = {}
     while True:
-        complete = find_complete(results, result_id)
+        rivals = _rivals(results, result_id)
+        complete = _earliest(_having("complete", rivals))
         if complete is not None:
             return complete
-        waiting = [node for node in _with_status(results, result_id, "writing") if not _removed(node)]
+        waiting = [node for node in _having("writing", rivals) if not _removed(node)]
         for node in waiting:
             if _stands_still(node, progress, stale_s):
                 _delete(node)
@@ -267,7 +275,7 @@ def _write_table(node: Any, table: ResultTable) -> None:
 
 def _keep_one(results: Container, result_id: str) -> Any:
     """When two publications finished at the same time, both see both here, and both keep the earlier one."""
-    first, *others = sorted(_with_status(results, result_id, "complete"), key=_age_rank)
+    first, *others = sorted(_having("complete", _rivals(results, result_id)), key=_age_rank)
     for node in others:
         _delete(node)
     return first

@@ -66,12 +66,7 @@ def headline(dos: PhononDos) -> dict[str, Any]:
 
 
 def _arrays(dos: PhononDos) -> tuple[ResultArray, ...]:
-    said = "modes of the cell in each energy window"
     return (
-        ResultArray("edges_mev", dos.edges_mev, ("edge",), "meV", "edges of the energy windows"),
-        ResultArray("modes", dos.modes, ("window",), "1", f"{said}; sum 3N"),
-        ResultArray("modes_lower", dos.modes_lower, ("window",), "1", f"{said}, lower edge of the 90 % band"),
-        ResultArray("modes_upper", dos.modes_upper, ("window",), "1", f"{said}, upper edge of the 90 % band"),
         ResultArray("site_modes", dos.site_modes, ("site", "window"), "1", "modes of each site in each window; sum 3"),
         ResultArray("dos_51", dos.dos_51, ("point",), "1", "published convention: 0, 20, ..., 1000 cm^-1, maximum 1"),
     )
@@ -86,6 +81,13 @@ def _tables(dos: PhononDos) -> tuple[ResultTable, ...]:
         "heat_capacity_upper": bands[:, 1],
         "entropy_j_per_k_mol": [dos.entropy(t) for t in TEMPERATURES_K],
     }
+    windows: dict[str, Any] = {
+        "energy_lower_mev": dos.edges_mev[:-1],
+        "energy_upper_mev": dos.edges_mev[1:],
+        "modes": dos.modes,
+        "modes_lower": dos.modes_lower,
+        "modes_upper": dos.modes_upper,
+    }
     low, high = dos.mean_square_displacement_band(ROOM_K)
     sites: dict[str, Any] = {
         "element": [chemical_symbols[number] for number in dos.numbers],
@@ -95,6 +97,7 @@ def _tables(dos: PhononDos) -> tuple[ResultTable, ...]:
         "b_factor_300k_angstrom2": dos.b_factor(ROOM_K),
     }
     return (
+        ResultTable("windows", windows, "modes of the cell in each energy window, sum 3N, with 90 % band"),
         ResultTable("thermodynamics", thermal, "harmonic heat capacity and entropy per mol of atoms, with 90 % band"),
         ResultTable("sites", sites, "mean-square displacement along one direction of every site, with 90 % band"),
     )

@@ -59,10 +59,12 @@ def test_catalogue_of_good_and_bad_samples(record_run: Any, tiled_root: Any, pho
     assert halite.metadata["status"] == "complete"
     assert [spec.name for spec in halite.specs] == ["PhononDOS"]
     assert halite.metadata["run_uids"] == [first.metadata["start"]["uid"]]
-    assert halite["modes"].read().sum() == pytest.approx(6.0, abs=1e-6)
-    assert halite["site_modes"].shape == (2, len(halite["edges_mev"].read()) - 1)
-    lower, upper = halite["modes_lower"].read(), halite["modes_upper"].read()
-    assert (lower <= upper).all()
+    assert halite.modes.sum() == pytest.approx(6.0, abs=1e-6)
+    assert halite["site_modes"].shape == (2, len(halite.edges_mev) - 1)
+    windows = halite.windows
+    assert (windows["modes_lower"] <= windows["modes"]).all()
+    assert (windows["modes"] <= windows["modes_upper"]).all()
+    assert halite.plot().axes[0].get_xlabel() == "phonon energy (meV)"
     assert halite.metadata["headline"]["heat_capacity_300k_j_per_k_mol"] == pytest.approx(24.0, abs=1.5)
     table = halite["thermodynamics"].read()
     assert np.all(np.diff(table["heat_capacity_j_per_k_mol"]) > 0)
