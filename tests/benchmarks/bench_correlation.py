@@ -1,8 +1,8 @@
 """Correlation against its peers and against the machine: single-thread CPU seconds, ratios taken in one run.
 
 Peers live in an environment of their own; the variable ``BEAMLINE_ML_PEERS`` names its Python interpreter. There:
-``pip install torch numpy scipy h5py numba tqdm xpcs-correlator scikit-beam pychx`` and
-``pip install --ignore-requires-python --no-deps boost-corr``. A peer that is not there has a row that says so.
+``pip install torch numpy scipy h5py numba tqdm xpcs-correlator scikit-beam`` and
+``pip install --ignore-requires-python --no-deps boost-corr pyCHX``. A peer that is not there has a row that says so.
 """
 
 from __future__ import annotations
