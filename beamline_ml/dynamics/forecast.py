@@ -11,6 +11,7 @@ speckle noise that cannot be foreseen, both wider where blind forecasts of the r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.carry_over import carried_on
 from beamline_ml.dynamics.contest import NEURAL_ODE
 from beamline_ml.dynamics.correlation_fit import simulate_all
+from beamline_ml.dynamics.pattern_fit import PatternFit
+from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patterns
 from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.s_baselines import S_BASELINES
 from beamline_ml.dynamics.statistical_gauss_newton import Belief
@@ -39,8 +42,18 @@ class _Ahead:
     log_s_sd: Float64Array
 
 
-def forecast(fit_result: DynamicsFit, until_s: float, *, own_speckles: bool = False) -> Forecast:
-    """C2 and S(q, t) from the first observed block until ``until_s``.
+@overload
+def forecast(fit_result: DynamicsFit, until_s: float, *, own_speckles: bool = False) -> Forecast: ...
+
+
+@overload
+def forecast(fit_result: PatternFit, until_s: float) -> PatternForecast: ...
+
+
+def forecast(
+    fit_result: DynamicsFit | PatternFit, until_s: float, *, own_speckles: bool = False
+) -> Forecast | PatternForecast:
+    """C2 and S(q, t) from the first observed block until ``until_s``; from a fit of patterns, patterns.
 
     Parameters
     ----------
@@ -55,6 +68,8 @@ def forecast(fit_result: DynamicsFit, until_s: float, *, own_speckles: bool = Fa
     FitRefused
         When ``until_s`` is not finite, not beyond the first block, or more than eight runs ahead.
     """
+    if isinstance(fit_result, PatternFit):
+        return forecast_patterns(fit_result, _all_times(fit_result.times_s, until_s))
     observed, begin = fit_result.times_s, fit_result.begin_s
     if not (np.isfinite(until_s) and observed[0] < until_s - begin <= LONGEST_FACTOR * observed[-1]):
         raise FitRefused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -17,12 +18,29 @@ STEPS_PER_STAGE = 2
 LAST_STEPS = 3
 TRIALS = 4
 SHORTER = 0.3
-TOLERATED = 1.02
-"""How much the misfit may grow in a step: its weights change with the prediction."""
+TOLERATED = 1.005
+"""How much the misfit may grow in a step, which follows the prior as well."""
 
-Evaluation = tuple[Float64Array, Float64Array, float]
-"""Information, pull and chi-squared at some parameters."""
 Fit = TypeVar("Fit", covariant=True)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known at some parameters."""
+
+    information: Float64Array
+    """(m, m)."""
+    pull: Float64Array
+    """(m,) towards better parameters."""
+    misfit: float
+    """What the steps lower."""
+    chi2: float
+    """1 where noise alone explains the data."""
+
+    @classmethod
+    def nowhere(cls, m: int) -> Evaluation:
+        """Where the motion does not stay finite."""
+        return cls(np.zeros((m, m)), np.zeros(m), np.inf, np.inf)
 
 
 class Work(Protocol[Fit]):
@@ -58,7 +76,7 @@ def fit_growing(work: Work[Fit], n_frames: int, deadline: float) -> Fit:
 def damped(
     mean: Float64Array,
     target: Float64Array,
-    chi2: float,
+    misfit: float,
     evaluate: Callable[[Float64Array], Evaluation],
     longest: float,
 ) -> tuple[Float64Array, Evaluation] | None:
@@ -71,7 +89,7 @@ def damped(
     for _ in range(TRIALS):
         trial = mean + scale * change
         found = evaluate(trial)
-        if found[2] <= TOLERATED * chi2:
+        if found.misfit <= TOLERATED * misfit:
             return trial, found
         scale *= SHORTER
     return None

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torchdiffeq import odeint
 
 from beamline_ml.dynamics.neighbours import build_pairs
+from beamline_ml.dynamics.tangent_motion import integration_grid
 from beamline_ml.errors import FitRefused, ResultError
 from beamline_ml.records import Float64Array
 
@@ -81,8 +82,10 @@ class MessageNetwork(torch.nn.Module):
         push = (self.message(r) / r)[:, None] * step
         return torch.zeros_like(x_um).index_add(0, first, push).index_add(0, second, -push)
 
-    def positions(self, start_um: torch.Tensor, times_s: Float64Array) -> torch.Tensor:
+    def positions(self, start_um: torch.Tensor, times_s: Float64Array, longest_s: float = np.inf) -> torch.Tensor:
         """(n_times, n, 2) um, from ``start_um`` at times_s[0]; one Runge-Kutta step from each time to the next.
+
+        Between times farther apart than ``longest_s`` there are as many more steps.
 
         Only the positions at these times are kept for the derivative; what lies between is computed again.
 
@@ -91,12 +94,14 @@ class MessageNetwork(torch.nn.Module):
         FitRefused
             When particles do not stay at finite places.
         """
-        x = [start_um]
-        for low, high in pairwise(times_s):
-            x.append(checkpoint(self._step, x[-1], float(high - low), use_reentrant=False))
-            if not torch.isfinite(x[-1]).all():
+        x = {float(times_s[0]): start_um}
+        at = start_um
+        for low, high in pairwise(integration_grid(times_s, longest_s, 1)):
+            at = checkpoint(self._step, at, float(high - low), use_reentrant=False)
+            if not torch.isfinite(at).all():
                 raise FitRefused("The particles do not stay at finite places.", "Use shorter steps between frames.")
-        return torch.stack(x)
+            x[float(high)] = at
+        return torch.stack([x[float(t)] for t in times_s])
 
     def _step(self, x_um: torch.Tensor, duration_s: float) -> torch.Tensor:
         times = torch.tensor([0.0, duration_s], dtype=x_um.dtype)

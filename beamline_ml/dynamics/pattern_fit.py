@@ -1,14 +1,14 @@
 """Fit of a force law to speckle patterns: Gauss-Newton with a growing horizon and exact tangents.
 
-The start is known, so every later pattern is a function of the force alone (``photon_information``). The prior asks for
-a smooth kernel, its strength set by the evidence. The normal matrix at the end is the posterior.
+The start is known, so every later pattern is a function of the force, and of how bright the beam is, alone
+(``photon_information``). The prior asks for a smooth kernel, its strength set by the evidence. The normal matrix at the
+end is the posterior.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
 from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.start_refinement import identified_start
-from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, Belief, belief_from
+from beamline_ml.dynamics.statistical_gauss_newton import CORE, OPEN_CORE, SMOOTHNESS_RANGE, Belief, belief_from
+from beamline_ml.dynamics.tangent_motion import integration_grid, shortest_spacing_s
 from beamline_ml.errors import FitRefused, NotIdentifiable
 from beamline_ml.records import Float64Array
 
@@ -33,7 +34,6 @@ STARTS = 4
 """Corrected starts that are tried on the whole run."""
 SHARE_OF_START = 0.5
 """Part of the time budget that correcting the start may take."""
-STEPS_PER_FRAME = 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PatternFit:
     """(n_coefficients, n_coefficients)."""
     cutoff_um: float
     chi2: float
-    """Mean squared weighted residual; 1 where photons alone explain it."""
+    """Deviance over that of photon noise alone: 1 where photons explain the run."""
     scattering: PatternScattering
     start_um: Float64Array
     times_s: Float64Array
@@ -65,7 +65,8 @@ class PatternFit:
     def positions(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Particles at the given times, (n_times, n, 2) um; another start asks about another sample of its kind."""
         start = self.start_um if start_um is None else start_um
-        return move(open_particles(start, times_s), self.coefficients, self.cutoff_um, 0.0, method="rk4")
+        particles = open_particles(start, times_s, shortest_spacing_s(self.times_s))
+        return move(particles, self.coefficients, self.cutoff_um, 0.0, method="rk4")
 
     def patterns(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Expected photons, (n_times, size, size), at any times from the first one on."""
@@ -73,15 +74,13 @@ class PatternFit:
         return self.photons_per_intensity * np.stack([self.scattering.intensity(at) for at in x])
 
 
-def open_particles(start_um: Float64Array, times_s: Float64Array) -> Surrogates:
-    """One open box without noise; times count from the first."""
+def open_particles(start_um: Float64Array, times_s: Float64Array, longest_s: float | None = None) -> Surrogates:
+    """One open box without noise; times count from the first.
+
+    Steps are not longer than ``longest_s``; None = the shortest time between two of ``times_s``.
+    """
     times = np.asarray(times_s, np.float64) - times_s[0]
-    pieces = [np.zeros(1)]
-    longest = float(np.min(np.diff(times))) / STEPS_PER_FRAME if len(times) > 1 else 1.0
-    for low, high in pairwise(times):
-        n = max(1, int(np.ceil((high - low) / longest - 1e-6)))
-        pieces.append(low + (high - low) * np.arange(1, n + 1) / n)
-    grid = np.concatenate(pieces)
+    grid = integration_grid(times, shortest_spacing_s(times) if longest_s is None else longest_s, 1)
     snapshots = np.abs(grid[None, :] - times[:, None]).argmin(axis=1).astype(np.int64)
     return Surrogates(start_um, 1, 0.0, grid, snapshots, np.zeros((len(grid), 1, 1)))
 
@@ -121,13 +120,12 @@ def _said_of_start(given_um: Float64Array, corrected_um: Float64Array) -> tuple[
     return (f"The start did not explain the first frame: its coordinates were corrected by {moved:.3g} um (RMS).",)
 
 
-def beside_log_d(information: Float64Array, pull: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """With one parameter more, log D, of which patterns from a known start say nothing: (m + 1, m + 1) and (m + 1,)."""
-    return np.pad(information, (0, 1)), np.append(pull, 0.0)
-
-
 class PatternWork:
-    """What a pattern fit carries from step to step."""
+    """What a pattern fit carries from step to step.
+
+    Parameters are the coefficients in units of ``velocity_um_per_s``, then the logarithm of the photons per unit of
+    intensity over those that the first frame alone asks for.
+    """
 
     def __init__(self, observations: PatternObservations, model: DynamicsModel, seed: int) -> None:
         self.observations = observations
@@ -147,7 +145,7 @@ class PatternWork:
         self.scale = photons_per_intensity(observations.counts[0], first, used)
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
-        """Information, pull and chi-squared at some coefficients."""
+        """What the frames up to the horizon say."""
         observations = self.observations
         pixels = self._last_pixels if horizon == len(observations.times_s) else self.pixels
         particles = open_particles(observations.start_um, observations.times_s[:horizon])
@@ -155,32 +153,34 @@ class PatternWork:
             particles, self.velocity_um_per_s * mean[:-1], self.cutoff_um, 0.0, method="rk4"
         )
         if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
-            return np.zeros((len(mean), len(mean))), np.zeros(len(mean)), np.inf
-        information, pull, misfit = photon_information(
+            return Evaluation.nowhere(len(mean))
+        return photon_information(
             observations.scattering,
-            observations.counts[1:horizon],
-            x[1:],
-            self.velocity_um_per_s * tangents[1:, :, :, :-1],
+            observations.counts[:horizon],
+            x,
+            self.velocity_um_per_s * tangents[:, :, :, :-1],
             pixels,
-            self.scale,
+            self.scale * np.exp(mean[-1]),
         )
-        return *beside_log_d(information, pull), misfit / max(1, (horizon - 1) * len(pixels))
 
     def step(self, horizon: int) -> None:
         """One damped Gauss-Newton step; halves it until the misfit does not grow."""
         belief = self._belief
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(belief.mean, horizon))
-        information, pull, chi2 = self._known[1]
-        if not np.isfinite(chi2):
+        here = self._known[1]
+        if not np.isfinite(here.misfit):
             raise FitRefused("The particles' motion is not finite.", "Use more frames per second or a shorter cutoff.")
-        target = belief_from(information, pull, belief.mean, np.zeros(len(belief.mean)), belief.smoothness, chi2)
-        found = damped(belief.mean, target.mean, chi2, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
+        prior_mean = np.zeros(len(belief.mean))
+        core = OPEN_CORE if horizon == len(self.observations.times_s) else CORE
+        target = belief_from(here.information, here.pull, belief.mean, prior_mean, belief.smoothness, here.chi2, core)
+        found = damped(belief.mean, target.mean, here.misfit, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
         if found is not None:
-            self._belief = Belief(found[0], target.covariance, target.smoothness, found[1][2])
+            self._belief = Belief(found[0], target.covariance, target.smoothness, found[1].chi2)
             self._known = (horizon, found[1])
             return
-        self._belief = Belief(belief.mean, target.covariance, min(2.0 * belief.smoothness, SMOOTHNESS_RANGE[1]), chi2)
+        smoother = min(2.0 * belief.smoothness, SMOOTHNESS_RANGE[1])
+        self._belief = Belief(belief.mean, target.covariance, smoother, here.chi2)
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> PatternFit:
         """The fit so far."""
@@ -194,17 +194,17 @@ class PatternWork:
             start_um=observations.start_um,
             times_s=observations.times_s,
             used_frames=horizon,
-            photons_per_intensity=self.scale,
+            photons_per_intensity=self.scale * float(np.exp(belief.mean[-1])),
             warnings=warnings,
             state=self._state(horizon),
         )
 
     def _state(self, horizon: int) -> PatternState | None:
         """The knowledge so far, and the particles at the last frame used with their derivatives."""
-        if self._known is None or self._known[0] != horizon or not np.isfinite(self._known[1][2]):
+        if self._known is None or self._known[0] != horizon or not np.isfinite(self._known[1].misfit):
             return None
         belief, observations = self._belief, self.observations
-        information, pull, _ = self._known[1]
+        information, pull = self._known[1].information, self._known[1].pull
         particles = open_particles(observations.start_um, observations.times_s[:horizon])
         coefficients = self.velocity_um_per_s * belief.mean[:-1]
         x, tangents = move_with_tangents(particles, coefficients, self.cutoff_um, 0.0, method="rk4")
@@ -214,6 +214,7 @@ class PatternWork:
             vector=information @ belief.mean + pull,
             smoothness=belief.smoothness,
             velocity_um_per_s=self.velocity_um_per_s,
+            first_photons_per_intensity=self.scale,
             end_s=float(observations.times_s[horizon - 1]),
             end_um=x[-1],
             end_tangent=self.velocity_um_per_s * tangents[-1],

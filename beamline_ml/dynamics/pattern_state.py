@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array, IntArray
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,15 @@ class PatternState:
     """Knowledge of the parameters and the particles at the last frame; its size does not depend on the run's length."""
 
     mean: Float64Array
-    """(m + 1,) coefficients in units of ``velocity_um_per_s``; the last place (log D) stays empty."""
+    """(m + 1,) coefficients in units of ``velocity_um_per_s``, and the logarithm of the photons per unit of intensity
+    over ``first_photons_per_intensity``."""
     information: Float64Array
     """(m + 1, m + 1) what all frames so far said, without the prior."""
     vector: Float64Array
     """(m + 1,) information times the parameters that these frames alone would like best."""
     smoothness: float
     velocity_um_per_s: float
+    first_photons_per_intensity: float
     end_s: float
     """Time of the last frame used."""
     end_um: Float64Array

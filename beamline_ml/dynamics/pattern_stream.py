@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.dynamics.flow import move_with_tangents
-from beamline_ml.dynamics.pattern_fit import PatternFit, beside_log_d, open_particles
+from beamline_ml.dynamics.growing_horizon import Evaluation
+from beamline_ml.dynamics.pattern_fit import PatternFit, open_particles
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.photon_information import photon_information
-from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from
+from beamline_ml.dynamics.statistical_gauss_newton import OPEN_CORE, Belief, belief_from
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
@@ -54,21 +55,21 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
         np.zeros(len(state.mean)),
         state.smoothness,
         fit.chi2,
+        OPEN_CORE,
     )
     mean = state.mean
     for _ in range(STEPS):
-        information, pull, _ = block.evaluate(mean)
-        target = block.combined(information, pull, mean, prior.smoothness)
+        target = block.combined(block.evaluate(mean), mean, prior.smoothness)
         mean = _trusted(mean, target.mean, prior)
-    information, pull, misfit = block.evaluate(mean)
-    at = block.combined(information, pull, mean, prior.smoothness)
-    n_before, n_new = state.n_frames - 1, len(times_s)
-    chi2 = (n_before * fit.chi2 + misfit / len(state.pixels)) / (n_before + n_new)
+    seen = block.evaluate(mean)
+    at = block.combined(seen, mean, prior.smoothness)
+    n_before, n_new = state.n_frames, len(times_s)
+    chi2 = (n_before * fit.chi2 + n_new * seen.chi2) / (n_before + n_new)
     carried = replace(
         state,
         mean=mean,
-        information=state.information + information,
-        vector=state.vector + information @ mean + pull,
+        information=state.information + seen.information,
+        vector=state.vector + seen.information @ mean + seen.pull,
         smoothness=at.smoothness,
         end_s=float(times_s[-1]),
         end_um=block.end_um,
@@ -81,6 +82,7 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
         coefficients=v0 * mean[:-1],
         covariance=v0**2 * at.covariance[:-1, :-1] * max(1.0, chi2),
         chi2=chi2,
+        photons_per_intensity=state.first_photons_per_intensity * float(np.exp(mean[-1])),
         times_s=np.append(fit.times_s[: fit.used_frames], times_s),
         used_frames=carried.n_frames,
         state=carried,
@@ -103,8 +105,8 @@ class _Block:
         self._fit, self._state, self._counts, self._times_s = fit, state, counts, times_s
         self.end_um, self.end_tangent = state.end_um, state.end_tangent
 
-    def evaluate(self, mean: Float64Array) -> tuple[Float64Array, Float64Array, float]:
-        """Information, pull and misfit of the block; keeps the particles at its end."""
+    def evaluate(self, mean: Float64Array) -> Evaluation:
+        """What the block says; keeps the particles at its end."""
         state, fit = self._state, self._fit
         v0 = state.velocity_um_per_s
         start = state.end_um + state.end_tangent @ (mean - state.mean)
@@ -114,20 +116,18 @@ class _Block:
         if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
             raise FitRefused("The particles' motion is not finite.", "Fit the run again from its beginning.")
         self.end_um, self.end_tangent = x[-1], v0 * tangents[-1]
-        information, pull, misfit = photon_information(
+        return photon_information(
             fit.scattering,
             self._counts,
             x[1:],
             v0 * tangents[1:, :, :, :-1],
             state.pixels,
-            fit.photons_per_intensity,
+            state.first_photons_per_intensity * np.exp(mean[-1]),
         )
-        return *beside_log_d(information, pull), misfit
 
-    def combined(self, information: Float64Array, pull: Float64Array, at: Float64Array, smoothness: float) -> Belief:
+    def combined(self, seen: Evaluation, at: Float64Array, smoothness: float) -> Belief:
         """Belief from all frames, linearised at ``at``."""
         state = self._state
         earlier = state.vector - state.information @ at
-        return belief_from(
-            state.information + information, earlier + pull, at, np.zeros(len(at)), smoothness, self._fit.chi2
-        )
+        information, pull = state.information + seen.information, earlier + seen.pull
+        return belief_from(information, pull, at, np.zeros(len(at)), smoothness, self._fit.chi2, OPEN_CORE)

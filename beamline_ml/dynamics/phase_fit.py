@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.model import DynamicsModel
@@ -21,7 +22,7 @@ from beamline_ml.dynamics.photon_information import chosen_pixels, photon_inform
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, roughness
-from beamline_ml.dynamics.tangent_motion import motion_with_tangents
+from beamline_ml.dynamics.tangent_motion import motion_with_tangents, shortest_spacing_s
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
@@ -40,10 +41,11 @@ class PhaseFit:
     """(3 n_coefficients, 3 n_coefficients) of the splines in order."""
     cutoff_um: float
     chi2: float
-    """Mean squared weighted residual; 1 where photons alone explain it."""
+    """Deviance over that of photon noise alone: 1 where photons explain the run."""
     scattering: PhaseScattering
     start: Float64Array
     mobile: bool
+    times_s: Float64Array
     used_frames: int
     photons_per_intensity: float
     warnings: tuple[str, ...] = ()
@@ -58,7 +60,8 @@ class PhaseFit:
     def states(self, times_s: Float64Array, start: Float64Array | None = None) -> Float64Array:
         """Particles and phases, (n_times, n, 3) um and rad; another start asks about another sample of its kind."""
         begin = self.start if start is None else start
-        return phase_motion(begin, times_s, self.splines, self.cutoff_um, self.mobile)[0]
+        longest_s = shortest_spacing_s(self.times_s)
+        return phase_motion(begin, times_s, self.splines, self.cutoff_um, self.mobile, longest_s=longest_s)[0]
 
     def patterns(self, times_s: Float64Array, start: Float64Array | None = None) -> Float64Array:
         """Expected photons, (n_times, size, size)."""
@@ -67,7 +70,13 @@ class PhaseFit:
 
 
 def phase_motion(
-    start: Float64Array, times_s: Float64Array, splines: Float64Array, cutoff_um: float, mobile: bool, m: int = 0
+    start: Float64Array,
+    times_s: Float64Array,
+    splines: Float64Array,
+    cutoff_um: float,
+    mobile: bool,
+    m: int = 0,
+    longest_s: float = np.inf,
 ) -> tuple[Float64Array, Float64Array]:
     """States (n_times, n, 3) and their derivatives to the first ``m`` parameters, (n_times, n, 3, m)."""
 
@@ -77,7 +86,7 @@ def phase_motion(
         phase_tangent(state, pairs.first, pairs.second, splines, cutoff_um, mobile, tangent, out, out_tangent)
         return out, out_tangent
 
-    return motion_with_tangents(rates, start, np.zeros((*start.shape, m)), times_s)
+    return motion_with_tangents(rates, start, np.zeros((*start.shape, m)), times_s, longest_s)
 
 
 def fit_phase_patterns(
@@ -97,7 +106,10 @@ def fit_phase_patterns(
 
 
 class _Work:
-    """What the fit carries from step to step; parameters are coefficients in the units of ``unit``."""
+    """What the fit carries from step to step: coefficients in the units of ``unit``, then the brightness.
+
+    Brightness is the logarithm of the photons per unit of intensity over those that the first frame asks for.
+    """
 
     def __init__(self, observations: PhaseObservations, model: DynamicsModel, seed: int) -> None:
         self.observations = observations
@@ -111,7 +123,7 @@ class _Work:
         rate = 3.0 / (float(np.ptp(observations.times_s)) * neighbours)
         scales = (self.cutoff_um, self.cutoff_um, 1.0)[3 - self.blocks :]
         self.unit = rate * np.repeat(scales, self.n)
-        self.mean = np.zeros(self.blocks * self.n)
+        self.mean = np.zeros(self.blocks * self.n + 1)
         self.smoothness = np.full(self.blocks, FIRST_SMOOTHNESS)
         scattering = observations.scattering
         self.pixels = chosen_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
@@ -124,25 +136,26 @@ class _Work:
     def splines(self, mean: Float64Array) -> Float64Array:
         """(3, n) coefficients in um/s and rad/s; what is not fitted is zero."""
         out = np.zeros((3, self.n))
-        out[3 - self.blocks :] = (mean * self.unit).reshape(self.blocks, self.n)
+        out[3 - self.blocks :] = (mean[:-1] * self.unit).reshape(self.blocks, self.n)
         return out
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
-        """Information, pull and chi-squared at some coefficients."""
+        """What the frames up to the horizon say."""
         seen = self.observations
-        m = len(mean)
+        m = len(mean) - 1
         times = seen.times_s[:horizon]
         states, tangents = phase_motion(seen.start, times, self.splines(mean), self.cutoff_um, seen.mobile, m)
         if not (np.isfinite(states).all() and np.isfinite(tangents).all()):
-            return np.zeros((m, m)), np.zeros(m), np.inf
-        information, pull, misfit = photon_information(
-            seen.scattering, seen.counts[1:horizon], states[1:], self.unit * tangents[1:], self.pixels, self.scale
+            return Evaluation.nowhere(m + 1)
+        scale = self.scale * np.exp(mean[-1])
+        return photon_information(
+            seen.scattering, seen.counts[:horizon], states, self.unit * tangents, self.pixels, scale
         )
-        return information, pull, misfit / max(1, (horizon - 1) * len(self.pixels))
 
     def _prior(self) -> Float64Array:
-        """Precision of the coefficients under the prior, block by block."""
-        return np.asarray(np.kron(np.diag(self.smoothness), roughness(self.n)), np.float64)
+        """Precision of the parameters under the prior, block by block."""
+        coefficients = np.kron(np.diag(self.smoothness), roughness(self.n))
+        return block_diag(coefficients, 1.0)
 
     def _target(self, information: Float64Array, pull: Float64Array) -> Float64Array:
         """Posterior mean of the linearised problem; each block's smoothness follows its evidence."""
@@ -161,11 +174,11 @@ class _Work:
         """One damped Gauss-Newton step; shortened until the misfit does not grow."""
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(self.mean, horizon))
-        information, pull, chi2 = self._known[1]
-        if not np.isfinite(chi2):
+        here = self._known[1]
+        if not np.isfinite(here.misfit):
             raise FitRefused("The particles' motion is not finite.", "Use more frames per second or a shorter cutoff.")
-        target = self._target(information, pull)
-        found = damped(self.mean, target, chi2, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
+        target = self._target(here.information, here.pull)
+        found = damped(self.mean, target, here.misfit, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
         if found is not None:
             self.mean, self._known = found[0], (horizon, found[1])
             return
@@ -175,19 +188,21 @@ class _Work:
         """The fit so far."""
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(self.mean, horizon))
-        information, _, chi2 = self._known[1]
+        seen = self._known[1]
         covariance = np.zeros((3 * self.n, 3 * self.n))
         first = (3 - self.blocks) * self.n
-        covariance[first:, first:] = np.linalg.inv(information + self._prior()) * np.outer(self.unit, self.unit)
+        known = np.linalg.inv(seen.information + self._prior())[:-1, :-1]
+        covariance[first:, first:] = known * np.outer(self.unit, self.unit)
         return PhaseFit(
             splines=self.splines(self.mean),
-            covariance=covariance * max(1.0, chi2),
+            covariance=covariance * max(1.0, seen.chi2),
             cutoff_um=self.cutoff_um,
-            chi2=chi2,
+            chi2=seen.chi2,
             scattering=self.observations.scattering,
             start=self.observations.start,
             mobile=self.observations.mobile,
+            times_s=self.observations.times_s,
             used_frames=horizon,
-            photons_per_intensity=self.scale,
+            photons_per_intensity=self.scale * float(np.exp(self.mean[-1])),
             warnings=warnings,
         )

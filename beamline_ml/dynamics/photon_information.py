@@ -1,23 +1,32 @@
-"""What photon counts say about the parameters of a motion: residuals with Poisson weights and a Huber cut.
+"""What photon counts say about the parameters of a motion: the Poisson likelihood, with a Huber cut.
 
-Weights are those of the *prediction*: weights from the data would favour dark speckles.
+For n counts where e are expected, the deviance is 2 [(n + d) ln((n + d) / (e + d)) - (n - e)] with a few dark counts d,
+so that single photons do not rule. The steps follow its slope, (n - e) / (e + d), so that a step which raises the
+likelihood lowers the misfit. Squares weighted by the predicted variance have not that property: they shrink wherever
+the prediction becomes brighter.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import poisson
 
+from beamline_ml.dynamics.growing_horizon import Evaluation
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import BoolArray, Float64Array, IntArray
 
 N_PIXELS = 800
 """Enough to find the way, and for frames that come later."""
-HUBER = 3.0
-DARK = 0.1
-"""Photons added to the expected ones, so that dark pixels keep a finite weight."""
+HUBER = 4.0
+"""Square root of the deviance from which on a count pulls no harder: bad pixels, cosmic rays."""
+DARK = 0.02
+"""Counts d in the deviance."""
+TABLE = (-12.0, 7.0, 200)
+"""First and last natural logarithm of expected photons in the table of expected misfits, and how many."""
 
 
 class Scattering(Protocol):
@@ -30,10 +39,29 @@ class Scattering(Protocol):
         ...
 
 
-def photon_residual(counts: NDArray[Any], expected: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Counts minus expected photons in units of their noise, and the weight of each square under the Huber cut."""
-    residual = (counts - expected) / np.sqrt(expected + DARK)
-    return residual, np.minimum(1.0, HUBER / np.maximum(np.abs(residual), 1e-12))
+def photon_misfit(counts: NDArray[Any], expected: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Deviance of every count under the Huber cut, and the weight that its slope has left."""
+    n = np.asarray(counts, np.float64)
+    deviance = 2.0 * ((n + DARK) * np.log((n + DARK) / (expected + DARK)) - (n - expected))
+    root = np.sqrt(np.maximum(deviance, 0.0))
+    return np.where(root < HUBER, deviance, HUBER * (2.0 * root - HUBER)), HUBER / np.maximum(root, HUBER)
+
+
+def expected_misfit(expected: Float64Array) -> Float64Array:
+    """Mean of :func:`photon_misfit` over Poisson counts."""
+    known, values = _expected_misfits()
+    return np.asarray(np.interp(np.log(np.maximum(expected, 1e-30)), known, values), np.float64)
+
+
+@cache
+def _expected_misfits() -> tuple[Float64Array, Float64Array]:
+    """Logarithms of expected photons, and the mean misfit there."""
+    logs = np.linspace(*TABLE)
+    means = []
+    for e in np.exp(logs):
+        n = np.arange(poisson.ppf(1e-9, e), poisson.isf(1e-9, e) + 3.0)
+        means.append(poisson.pmf(n, e) @ photon_misfit(n, np.full(len(n), e))[0])
+    return logs, np.array(means)
 
 
 def photon_information(
@@ -43,8 +71,8 @@ def photon_information(
     tangents: Float64Array,
     pixels: IntArray,
     scale: float,
-) -> tuple[Float64Array, Float64Array, float]:
-    """What frames say about m parameters: information (m, m), pull (m,) and Huber-weighted sum of squares.
+) -> Evaluation:
+    """What frames say about m parameters of the motion and, as the last one, the logarithm of ``scale``.
 
     Parameters
     ----------
@@ -57,17 +85,20 @@ def photon_information(
     scale
         Photons per unit of intensity.
     """
-    m = tangents.shape[3]
-    information, pull, misfit = np.zeros((m, m)), np.zeros(m), 0.0
+    m = tangents.shape[3] + 1
+    information, pull, misfit, by_chance = np.zeros((m, m)), np.zeros(m), 0.0, 0.0
     for frame, at, tangent in zip(counts, states, tangents, strict=True):
         value, slope = scattering.with_tangents(at, tangent, pixels)
         expected = scale * value
-        residual, weight = photon_residual(frame.ravel()[pixels], expected)
-        rows = scale * slope / np.sqrt(expected + DARK)[:, None]
+        seen = frame.ravel()[pixels]
+        deviance, weight = photon_misfit(seen, expected)
+        rows = np.column_stack([scale * slope, expected])
+        weight = weight / (expected + DARK)
         information += rows.T @ (weight[:, None] * rows)
-        pull += rows.T @ (weight * residual)
-        misfit += float((weight * residual**2).sum())
-    return information, pull, misfit
+        pull += rows.T @ (weight * (seen - expected))
+        misfit += float(deviance.sum())
+        by_chance += float(expected_misfit(expected).sum())
+    return Evaluation(information, pull, misfit, misfit / max(by_chance, 1e-30))
 
 
 def photons_per_intensity(frame: NDArray[Any], expected: Float64Array, used: BoolArray) -> float:

@@ -20,7 +20,7 @@ from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.patterns import PatternScattering
 from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
-from beamline_ml.dynamics.tangent_motion import motion_with_tangents
+from beamline_ml.dynamics.tangent_motion import motion_with_tangents, shortest_spacing_s
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
@@ -29,6 +29,8 @@ START_SPREAD = 0.02
 """How far the given start may be off, in units of the beam's width."""
 SMOOTHNESS_RANGE = (1e-4, 1e4)
 LONGEST_STEP = 5.0
+LAW, START = slice(None, -3), slice(-3, -1)
+"""Places of the coefficients and of the start among the parameters; the last one is the brightness."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class RigidFit:
     origin_um: Float64Array
     length_um: float
     chi2: float
-    """Mean squared weighted residual; 1 where photons alone explain it."""
+    """Deviance over that of photon noise alone: 1 where photons explain the run."""
     scattering: RigidScattering
     times_s: Float64Array
     used_frames: int
@@ -123,7 +125,8 @@ class RigidFit:
         """(n_times, 2) um from times_s[0] on; another start asks about another run."""
         start = self.start_um if start_um is None else start_um
         z = (start - self.origin_um) / self.length_um
-        path = planar_motion(z, times_s, self.coefficients / self.length_um, 0)[0]
+        longest_s = shortest_spacing_s(self.times_s)
+        path = planar_motion(z, times_s, self.coefficients / self.length_um, 0, longest_s)[0]
         return np.asarray(self.origin_um + self.length_um * path, np.float64)
 
     def patterns(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
@@ -151,7 +154,7 @@ def monomial_slopes(z: Float64Array) -> Float64Array:
 
 
 def planar_motion(
-    start: Float64Array, times_s: Float64Array, coefficients: Float64Array, m: int
+    start: Float64Array, times_s: Float64Array, coefficients: Float64Array, m: int, longest_s: float = np.inf
 ) -> tuple[Float64Array, Float64Array]:
     """Solution (n_times, 2) and its derivative (n_times, 2, m) to coefficients in row order, then to the start."""
     n_terms = len(coefficients)
@@ -169,7 +172,7 @@ def planar_motion(
         begin[:, -2:] = np.eye(2)
     # A law that is far off may leave all bounds; whoever asks looks at what comes back.
     with np.errstate(all="ignore"):
-        return motion_with_tangents(rates, start, begin, times_s)
+        return motion_with_tangents(rates, start, begin, times_s, longest_s)
 
 
 def fit_rigid(observations: RigidObservations, time_budget_s: float, seed: int = 0) -> RigidFit:
@@ -187,7 +190,10 @@ def fit_rigid(observations: RigidObservations, time_budget_s: float, seed: int =
 
 
 class _Work:
-    """What the fit carries: coefficients in beam widths per run, row by row, then the start in beam widths."""
+    """What the fit carries: coefficients in beam widths per run, row by row, the start in beam widths, the brightness.
+
+    Brightness is the logarithm of the photons per unit of intensity over those that the first frame asks for.
+    """
 
     def __init__(self, observations: RigidObservations, seed: int) -> None:
         self.observations = observations
@@ -195,8 +201,7 @@ class _Work:
         self.length_um = float(scattering.optics.probe_um or 1.0)
         self.rate_per_s = 1.0 / float(np.ptp(observations.times_s))
         n_terms = len(exponents())
-        self.mean = np.zeros(2 * n_terms + 2)
-        self.prior_mean = np.zeros_like(self.mean)
+        self.mean = np.zeros(2 * n_terms + 3)
         self.smoothness = 1.0
         # Higher powers are the less likely the higher they are.
         self._roughness = np.repeat((1.0 + exponents().sum(axis=1)) ** 6, 2) / 100.0
@@ -208,35 +213,34 @@ class _Work:
         self._known: tuple[int, Evaluation] | None = None
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
-        """Information, pull and chi-squared at some parameters."""
-        seen, m = self.observations, len(mean)
-        law = self.rate_per_s * mean[:-2].reshape(-1, 2)
-        path, tangents = planar_motion(mean[-2:], seen.times_s[:horizon], law, m)
+        """What the frames up to the horizon say."""
+        seen, m = self.observations, len(mean) - 1
+        law = self.rate_per_s * mean[LAW].reshape(-1, 2)
+        path, tangents = planar_motion(mean[START], seen.times_s[:horizon], law, m)
         if not (np.isfinite(path).all() and np.isfinite(tangents).all() and np.abs(path).max() < 1e3):
-            return np.zeros((m, m)), np.zeros(m), np.inf
+            return Evaluation.nowhere(m + 1)
         tangents[:, :, :-2] *= self.rate_per_s
         at = seen.start_um + self.length_um * path
-        information, pull, misfit = photon_information(
+        return photon_information(
             seen.scattering,
             seen.counts[:horizon],
             at[:, None],
             self.length_um * tangents[:, None],
             self.pixels,
-            self.scale,
+            self.scale * np.exp(mean[-1]),
         )
-        return information, pull, misfit / (horizon * len(self.pixels))
 
     def _precision(self) -> Float64Array:
-        return np.append(self.smoothness * self._roughness, np.full(2, 1.0 / START_SPREAD**2))
+        return np.append(self.smoothness * self._roughness, [1.0 / START_SPREAD**2, 1.0 / START_SPREAD**2, 1.0])
 
     def _target(self, information: Float64Array, pull: Float64Array) -> Float64Array:
         """Posterior mean of the linearised problem; the prior's weight follows the evidence (MacKay 1992)."""
         for _ in range(8):
             total = information + np.diag(self._precision())
             mean = self.mean + np.linalg.solve(total, pull - self._precision() * self.mean)
-            variance = np.diag(np.linalg.inv(total))[:-2]
+            variance = np.diag(np.linalg.inv(total))[LAW]
             held = len(variance) - self.smoothness * float((variance * self._roughness).sum())
-            wanted = max(held, 0.5) / max(float((self._roughness * mean[:-2] ** 2).sum()), 1e-9)
+            wanted = max(held, 0.5) / max(float((self._roughness * mean[LAW] ** 2).sum()), 1e-9)
             self.smoothness = float(np.clip(np.sqrt(self.smoothness * wanted), *SMOOTHNESS_RANGE))
         return mean
 
@@ -244,9 +248,9 @@ class _Work:
         """One damped Gauss-Newton step; shortened until the misfit does not grow."""
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(self.mean, horizon))
-        information, pull, chi2 = self._known[1]
-        target = self._target(information, pull)
-        found = damped(self.mean, target, chi2, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
+        here = self._known[1]
+        target = self._target(here.information, here.pull)
+        found = damped(self.mean, target, here.misfit, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
         if found is not None:
             self.mean, self._known = found[0], (horizon, found[1])
 
@@ -254,21 +258,21 @@ class _Work:
         """The fit so far."""
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(self.mean, horizon))
-        information, _, chi2 = self._known[1]
-        if not np.isfinite(chi2):
+        known = self._known[1]
+        if not np.isfinite(known.misfit):
             raise FitRefused("No finite motion explains these patterns.", "Record more frames per second.")
-        covariance = np.linalg.inv(information + np.diag(self._precision())) * max(1.0, chi2)
+        covariance = np.linalg.inv(known.information + np.diag(self._precision())) * max(1.0, known.chi2)
         seen = self.observations
         return RigidFit(
-            coefficients=self.length_um * self.rate_per_s * self.mean[:-2].reshape(-1, 2),
-            start_um=seen.start_um + self.length_um * self.mean[-2:],
-            start_err_um=self.length_um * np.sqrt(np.diag(covariance)[-2:]),
+            coefficients=self.length_um * self.rate_per_s * self.mean[LAW].reshape(-1, 2),
+            start_um=seen.start_um + self.length_um * self.mean[START],
+            start_err_um=self.length_um * np.sqrt(np.diag(covariance)[START]),
             origin_um=seen.start_um,
             length_um=self.length_um,
-            chi2=chi2,
+            chi2=known.chi2,
             scattering=seen.scattering,
             times_s=seen.times_s,
             used_frames=horizon,
-            photons_per_intensity=self.scale,
+            photons_per_intensity=self.scale * float(np.exp(self.mean[-1])),
             warnings=warnings,
         )

@@ -18,7 +18,17 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
 SMOOTHNESS_RANGE = (2.0, 100.0)
-LOG_D_SPREAD = 1.0
+BEND, SIZE = 0.15, 4.5
+"""Expected second difference, and size, of coefficients away from the core."""
+FLANK = (4.0, 0.15)
+"""By how much larger bends may be at r = 0, and the share of the cutoff over which that falls by e."""
+CORE = (20.0, 0.05)
+"""The same on top of it, for forces that grow without bound at the core."""
+OPEN_CORE = (2000.0, 0.03)
+"""The same when the answer is nearly there: hardly anything is asked of the core, and the band there becomes as wide as
+the data leave it. From the beginning, it would let a fit go astray."""
+LAST_SPREAD = 1.0
+"""Of the last parameter: log D, or the logarithm of a brightness."""
 LARGEST_PARAMETER = 1e9
 """In units of the velocity scale: whatever moves so fast is no motion that was seen."""
 
@@ -44,19 +54,21 @@ class Belief:
         return self.mean + np.stack([half, -half], axis=1).reshape(-1, len(self.mean))[:n] @ factor.T
 
 
-def roughness(n: int) -> Float64Array:
-    """Penalty (n, n) on second differences of coefficients (units of v0), looser at the core where forces are steep."""
+def roughness(n: int, core: tuple[float, float] = CORE) -> Float64Array:
+    """Penalty (n, n) on second differences and, weakly, on the size of coefficients (units of v0)."""
     second = np.diff(np.eye(n), n=2, axis=0)
-    middle = np.arange(1, n - 1) / n
-    spread = 0.15 * (1.0 + 4.0 * np.exp(-middle / 0.15))
-    return second.T @ (second / spread[:, None] ** 2) + 0.05 * np.eye(n)
+    share = np.arange(n) / n
+    flank, steep = (height * np.exp(-share / width) for height, width in (FLANK, core))
+    bend = BEND * (1.0 + flank + steep)[1:-1]
+    size = SIZE * (1.0 + 0.25 * steep)
+    return second.T @ (second / bend[:, None] ** 2) + np.diag(size**-2.0)
 
 
-def prior_precision(n_coefficients: int, smoothness: float) -> Float64Array:
-    """Precision of p under the prior, (n + 1, n + 1)."""
+def prior_precision(n_coefficients: int, smoothness: float, core: tuple[float, float] = CORE) -> Float64Array:
+    """Precision of the coefficients and the last parameter under the prior, (n + 1, n + 1)."""
     precision = np.zeros((n_coefficients + 1, n_coefficients + 1))
-    precision[:-1, :-1] = smoothness * roughness(n_coefficients)
-    precision[-1, -1] = 1.0 / LOG_D_SPREAD**2
+    precision[:-1, :-1] = smoothness * roughness(n_coefficients, core)
+    precision[-1, -1] = 1.0 / LAST_SPREAD**2
     return precision
 
 
@@ -67,6 +79,7 @@ def belief_from(
     prior_mean: Float64Array,
     smoothness: float,
     chi2: float,
+    core: tuple[float, float] = CORE,
 ) -> Belief:
     """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
 
@@ -82,14 +95,14 @@ def belief_from(
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
     for _ in range(8):
-        precision = prior_precision(n, smoothness)
+        precision = prior_precision(n, smoothness, core)
         total = information + precision
         mean = at + np.linalg.solve(total, pull + precision @ (prior_mean - at))
         if not np.abs(mean).max() < LARGEST_PARAMETER:
             raise _unexplained()
         covariance = np.linalg.inv(total)
         undetermined = np.trace(covariance[:n, :n] @ precision[:n, :n])
-        rough = mean[:n] @ roughness(n) @ mean[:n] + np.trace(covariance[:n, :n] @ roughness(n)) * 0.0
+        rough = mean[:n] @ roughness(n, core) @ mean[:n]
         wanted = max(n - undetermined, 0.5) / max(float(rough), 1e-9)
         smoothness = float(np.clip(np.sqrt(smoothness * wanted), *SMOOTHNESS_RANGE))
     return Belief(mean, 0.5 * (covariance + covariance.T), smoothness, chi2)

@@ -34,6 +34,7 @@ def test_force_and_patterns_of_another_start(found: NetworkFit) -> None:
     truth = OPTICS.intensity(trajectory(disc(9))[-1])
     assert likeness(found.patterns(TIMES, disc(9))[-1], truth) > 0.99
     assert found.chi2 < 1.1
+    np.testing.assert_allclose(found.positions(TIMES[[0, -1]])[-1], found.positions(TIMES)[-1], atol=1e-6)
 
 
 def test_derivative_through_the_motion() -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from beamline_ml.dynamics import DynamicsModel, PatternFit, PatternObservations, PatternScattering, fit
+from beamline_ml.dynamics import DynamicsModel, PatternFit, PatternObservations, PatternScattering, fit, forecast
 from beamline_ml.dynamics.flow import Surrogates, move
 from beamline_ml.dynamics.pattern_state import PatternState
+from beamline_ml.dynamics.photon_information import DARK, expected_misfit, photon_misfit
 from beamline_ml.dynamics.start_refinement import neighbour_distance_um
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
 from beamline_ml.errors import FitRefused, NotIdentifiable, ResultError
@@ -86,6 +87,42 @@ def test_patterns_hold_at_four_times_the_run(found: PatternFit, intensity: np.nd
     last = found.patterns(TIMES)[-1]
     assert likeness(last, intensity[-1]) > 0.99
     assert likeness(intensity[N_FRAMES], intensity[-1]) < 0.95
+
+
+def test_few_times_are_not_integrated_more_coarsely(found: PatternFit) -> None:
+    """Asked for the last pattern alone, the motion to it must be that of a whole film."""
+    np.testing.assert_allclose(found.positions(TIMES[[0, -1]])[-1], found.positions(TIMES)[-1], atol=1e-6)
+
+
+def test_bands_hold_the_truth_ahead(observations: PatternObservations, intensity: np.ndarray) -> None:
+    """A dim run: two standard deviations of what the force's uncertainty makes of the patterns, at twice the run."""
+    scale = 3.0 / intensity[:N_FRAMES].max()
+    dim = replace(observations, counts=np.random.default_rng(1).poisson(scale * intensity[:N_FRAMES]))
+    found = fit(dim, MODEL, time_budget_s=120.0)
+    ahead = forecast(found, TIMES[2 * N_FRAMES])
+    assert ahead.photons.shape == (2 * N_FRAMES + 1, OPTICS.size, OPTICS.size)
+    truth = scale * intensity[2 * N_FRAMES]
+    held = np.abs(ahead.photons[-1] - truth) < 2.0 * ahead.photons_sd[-1]
+    assert 0.7 < held[OPTICS.used].mean() < 0.995
+    assert likeness(ahead.photons[-1], truth) > likeness(intensity[N_FRAMES], intensity[2 * N_FRAMES])
+    assert found.chi2 == pytest.approx(1.0, abs=0.1)
+    assert found.photons_per_intensity == pytest.approx(scale, rel=0.1)
+
+
+@pytest.mark.parametrize("expected", [0.003, 0.1, 3.0, 200.0])
+def test_photon_noise_has_the_misfit_that_is_expected_of_it(expected: float) -> None:
+    counts = np.random.default_rng(0).poisson(expected, 200_000)
+    misfit, weight = photon_misfit(counts, np.full(counts.shape, expected))
+    assert misfit.mean() == pytest.approx(expected_misfit(np.array([expected]))[0], rel=0.05)
+    assert ((weight > 0.0) & (weight <= 1.0)).all()
+
+
+def test_slope_of_the_misfit_is_the_pull() -> None:
+    """Steps follow what the misfit says, also beyond the Huber cut."""
+    counts, expected = np.array([0.0, 1.0, 2.0, 50.0]), np.array([0.3, 0.01, 2.5, 3.0])
+    weight = photon_misfit(counts, expected)[1]
+    above, below = (photon_misfit(counts, expected + h)[0] for h in (1e-6, -1e-6))
+    np.testing.assert_allclose((below - above) / 4e-6, weight * (counts - expected) / (expected + DARK), rtol=1e-5)
 
 
 def test_the_force_holds_for_another_start(found: PatternFit) -> None:

@@ -195,6 +195,8 @@ def test_phase_kernel_and_system_agree() -> None:
     found = phase_motion(start, times, splines, 6.0, True)[0]
     np.testing.assert_allclose(found, system.trajectory(start, times), atol=2e-3)
     np.testing.assert_allclose(found.mean(axis=1), np.tile(start.mean(axis=0), (6, 1)), atol=1e-10)
+    few = phase_motion(start, times[[0, -1]], splines, 6.0, True, longest_s=0.1)[0]
+    np.testing.assert_allclose(few[-1], found[-1], atol=1e-10)
 
 
 @pytest.mark.parametrize(("charge", "contrast", "probe_um"), [(1.0, 0.5, 1.2), (0.0, 1.0, None)])
