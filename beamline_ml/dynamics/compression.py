@@ -167,9 +167,8 @@ def _noise(
     n_c2 = int(entries.sum())
     starts = _independent_starts(observations, f) if observations.stationary else 1.0
     covariance = np.cov(deviation, rowvar=False) / (n_speckles * starts)
-    diagonal = np.concatenate(
-        [observations.c2_err[k, :n_times, :n_times][entries] ** 2 + NUGGET_C2**2, np.full(n_s, NUGGET_LOG_S**2)]
-    )
+    counting = observations.c2_err[k, :n_times, :n_times][entries], _counting_error_of_log_s(observations, k, n_s)
+    diagonal = np.concatenate([counting[0] ** 2 + NUGGET_C2**2, counting[1] ** 2 + NUGGET_LOG_S**2])
     covariance[np.diag_indices_from(covariance)] += diagonal
     covariance[:n_c2, :n_c2] += BASELINE_SPREAD**2
     shape = np.clip((c2[entries] - 1.0) / contrast if expected_f2 is None else expected_f2[entries], 0.0, 1.0)
@@ -177,6 +176,12 @@ def _noise(
     scale = ABSOLUTE_SCALE_SPREAD if observations.absolute else SCALE_SPREAD
     covariance[n_c2:, n_c2:] += scale**2
     return covariance
+
+
+def _counting_error_of_log_s(observations: CorrelationObservations, k: int, n_s: int) -> Float64Array:
+    if observations.structure_factor_err is None:
+        return np.zeros(n_s)
+    return np.asarray(observations.structure_factor_err[k, :n_s] / observations.structure_factor[k, :n_s], np.float64)
 
 
 def _independent_starts(observations: CorrelationObservations, f: Float64Array) -> float:

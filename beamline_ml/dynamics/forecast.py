@@ -77,8 +77,8 @@ def forecast(
             f"Ask for an age up to {LONGEST_FACTOR:g} times the run.",
         )
     times = _all_times(observed, until_s - begin)
-    # What is within chance is only given to a law that describes the run.
-    winner = _winner(fit_result.contest, fit_result.contest_margin if fit_result.describes_data else 0.0)
+    # What is within chance goes to a law that describes the run, and against one that does not.
+    winner = _winner(fit_result.contest, (1.0 if fit_result.describes_data else -1.0) * fit_result.contest_margin)
     s_winner = _winner(fit_result.contest_s)
     ahead, log_s, log_s_sd = _ahead(fit_result, winner, s_winner, times, own_speckles)
     refused = None
@@ -107,12 +107,16 @@ def forecast(
 
 
 def _winner(scores: dict[str, float], margin: float = 0.0) -> str:
-    """Who is published: the best in the contest, but a law that is behind by no more than ``margin`` before curves.
+    """Who is published: the law where it is behind the best curve by no more than ``margin``, else that curve.
 
-    Curves do not know what drives the sample, and do worse further out than where the contest looked.
+    Curves do not know what drives the sample, and do worse further out than where the contest looked; a law that is not
+    the sample's does as well, so that it must be ahead by more than chance (a negative margin).
     """
-    best = min(scores, key=lambda name: scores[name]) if scores else NEURAL_ODE
-    return NEURAL_ODE if scores.get(NEURAL_ODE, np.inf) <= scores.get(best, np.inf) + margin else best
+    curves = {name: score for name, score in scores.items() if name != NEURAL_ODE}
+    if not curves:
+        return NEURAL_ODE
+    best = min(curves, key=lambda name: curves[name])
+    return NEURAL_ODE if scores.get(NEURAL_ODE, np.inf) <= curves[best] + margin else best
 
 
 def _ahead(

@@ -33,6 +33,8 @@ class CorrelationObservations:
     """(n_times,) middle of each block since the start of the observation."""
     number_density_per_um2: float | None
     """Particles per um^2; None: the force is known only times the density."""
+    structure_factor_err: Float64Array | None = None
+    """(n_q, n_times) standard error of ``structure_factor`` from counting alone; None: negligible."""
     n_speckles: Float64Array | None = None
     """(n_q,) independent speckles per ring; None: a third of what the error of C2 allows."""
     contrast: Float64Array | None = None
@@ -73,6 +75,12 @@ class CorrelationObservations:
             raise FitRefused(
                 "The structure factor (mean intensity) of a block is not a positive number.",
                 "Leave out frames without counts and rings without light.",
+            )
+        err = self.structure_factor_err
+        if err is not None and not (err.shape == self.structure_factor.shape and (err >= 0).all()):
+            raise FitRefused(
+                "The error of the structure factor is negative, not a number, or not one for each of its values.",
+                "Give (n_q, n_times) standard errors, or None.",
             )
         if not (self.c2_err[self.measured] >= 0).all() or not self.measured.any():
             raise FitRefused(
@@ -147,13 +155,12 @@ class CorrelationObservations:
         by_age: CorrelationObservations | None,
         warnings: tuple[str, ...],
     ) -> CorrelationObservations:
-        structure = blocks.intensity[keep]
-        if mean_intensity is not None:
-            structure = structure / mean_intensity[keep, None]
+        unit = 1.0 if mean_intensity is None else mean_intensity[keep, None]
         return cls(
             c2=blocks.c2[keep],
             c2_err=blocks.c2_err[keep],
-            structure_factor=structure,
+            structure_factor=blocks.intensity[keep] / unit,
+            structure_factor_err=blocks.intensity_err[keep] / unit,
             q_inv_um=q_inv_um[keep],
             times_s=blocks.times_s,
             number_density_per_um2=number_density_per_um2,

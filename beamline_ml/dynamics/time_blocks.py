@@ -30,6 +30,8 @@ class Blocks:
     c2_err: Float64Array
     intensity: Float64Array
     """(n_q, n_times) counts per pixel and frame."""
+    intensity_err: Float64Array
+    """(n_q, n_times) its standard error from counting."""
     times_s: Float64Array
     n_speckles: Float64Array
     contrast: Float64Array
@@ -131,12 +133,13 @@ def blocks_of_age(two_time: TwoTime, n_blocks: int) -> Blocks:
     pixels = two_time.n_pixels[:, None, None].astype(np.float64)
     c2 = _ratio(above * pixels, below)
     counted = member.sum(axis=1)
-    intensity = (sums @ member.T) / counted / pixels[:, :, 0]
+    counts = sums @ member.T
+    intensity, intensity_err = (of / counted / pixels[:, :, 0] for of in (counts, np.sqrt(counts)))
     n_pairs = np.outer(counted, counted)
     n_pairs[same, same] -= counted
     err = _counting_error(c2, intensity, pixels, np.maximum(n_pairs, 1.0))
     times = (member @ (two_time.age_s - two_time.age_s[0])) / counted
-    return _blocks(two_time, good, c2, err, intensity, times, stationary=False, n_averages=None)
+    return _blocks(two_time, good, c2, err, intensity, intensity_err, times, stationary=False, n_averages=None)
 
 
 def _ratio(above: Float64Array, below: Float64Array) -> Float64Array:
@@ -185,7 +188,9 @@ def blocks_of_lag(two_time: TwoTime, n_lags: int) -> Blocks:
     flat = np.repeat(mean[:, None], len(lags), axis=1)
     err = _counting_error(c2, flat, pixels[:, None, None], np.maximum(pairs[step], 1.0)[None])
     times = np.asarray(lags * two_time.frame_period_s, np.float64)
-    return _blocks(two_time, good, c2, err, flat, times, stationary=True, n_averages=np.maximum(n - lags, 1.0))
+    flat_err = np.sqrt(flat / (good.sum() * pixels[:, None]))
+    starts = np.maximum(n - lags, 1.0)
+    return _blocks(two_time, good, c2, err, flat, flat_err, times, stationary=True, n_averages=starts)
 
 
 def _blocks(
@@ -194,6 +199,7 @@ def _blocks(
     c2: Float64Array,
     err: Float64Array,
     intensity: Float64Array,
+    intensity_err: Float64Array,
     times: Float64Array,
     stationary: bool,
     n_averages: Float64Array | None,
@@ -208,6 +214,7 @@ def _blocks(
         c2=c2,
         c2_err=err,
         intensity=intensity,
+        intensity_err=intensity_err,
         times_s=times,
         n_speckles=n_speckles,
         contrast=contrast,

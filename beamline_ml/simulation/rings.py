@@ -25,6 +25,8 @@ class RingSample:
     """(n_q, n_times, n_times) |f|^2 of the same particles' fields, freed of the bias of few modes."""
     structure_factor: Float64Array
     """(n_q, n_times) absolute S(q, t) as counted."""
+    structure_factor_err: Float64Array
+    """(n_q, n_times) from counting alone."""
     q_inv_um: Float64Array
     times_s: Float64Array
     contrast: Float64Array
@@ -39,6 +41,7 @@ class RingSample:
             c2=self.c2[:, :n_times, :n_times],
             c2_err=self.c2_err[:, :n_times, :n_times],
             structure_factor=self.structure_factor[:, :n_times],
+            structure_factor_err=self.structure_factor_err[:, :n_times],
             q_inv_um=self.q_inv_um,
             times_s=self.times_s[:n_times],
             number_density_per_um2=self.number_density_per_um2,
@@ -96,7 +99,9 @@ def scatter_into_rings(
     length = np.hypot(*q)
     mean_q = np.bincount(shells.ring, weights=length) / np.bincount(shells.ring)
     density = n_per_box / box_um**2
-    return RingSample(c2, c2_err, squared(f, n_modes), structure, mean_q, times_s, contrast, n_modes, density)
+    structure_err = np.sqrt(structure / (photons_per_speckle * n_modes[:, None]))
+    f2 = squared(f, n_modes)
+    return RingSample(c2, c2_err, f2, structure, structure_err, mean_q, times_s, contrast, n_modes, density)
 
 
 def _ring(a: np.ndarray, photons: float, rng: np.random.Generator) -> tuple[Float64Array, ...]:

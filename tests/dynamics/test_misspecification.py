@@ -88,28 +88,33 @@ def test_a_foreign_law_is_not_described(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "over_best"),
     # In hindsight another forecast may have been better than the one that was best on the run itself: measured 1.0,
-    # 1.25, 1.0 and 1.6.
+    # 1.25, 1.0 and 1.55.
     [("three_body", 1.1), ("anisotropic", 1.5), ("drifting_density", 1.1), ("ageing_viscosity", 1.8)],
 )
 def test_a_foreign_law_is_forecast_as_well_as_without_the_model(name: str, over_best: float) -> None:
     judged = case(name)
     rivals, contest = judged.rivals, judged.found.contest
-    assert judged.ahead.method == min(contest, key=lambda one: contest[one]), "no favour for a law that does not fit"
     ranked_first = min(rivals, key=lambda rival: contest[rival])
-    assert judged.published <= 1.05 * rivals[ranked_first]
+    ahead_by = contest[ranked_first] - contest[NEURAL_ODE]
+    # A law that does not fit is published only where it is ahead by more than chance.
+    assert (judged.ahead.method == NEURAL_ODE) == (ahead_by >= judged.found.contest_margin)
+    assert judged.published <= 1.05 * rivals[ranked_first] or judged.ahead.method == NEURAL_ODE
     assert judged.published <= over_best * min(rivals.values())
     assert judged.coverage > 0.8
 
 
-def test_a_law_goes_before_curves_where_they_are_equal_but_for_chance() -> None:
+def test_what_is_within_chance_goes_to_a_law_that_describes_the_run_and_against_one_that_does_not() -> None:
     judged = case("strong_pairwise")
-    contest, margin = judged.found.contest, judged.found.contest_margin
-    assert min(contest.values()) < contest[NEURAL_ODE] < min(contest.values()) + margin
-    assert judged.ahead.method == NEURAL_ODE
+    curves = {name: score for name, score in judged.found.contest.items() if name != NEURAL_ODE}
+    best, margin = min(curves, key=lambda one: curves[one]), judged.found.contest_margin
+
+    def published(ahead_by: float, chi2: float) -> str:
+        contest = curves | {NEURAL_ODE: curves[best] - ahead_by * margin}
+        return forecast(replace(judged.found, contest=contest, chi2=chi2), until_s).method
+
     until_s = float(judged.truth.times_s[-1])
-    curve = forecast(replace(judged.found, chi2=9.0), until_s)
-    assert curve.method == min(contest, key=lambda one: contest[one])
-    assert judged.published < judged.miss((curve.c2 - 1.0) / judged.found.contrast[:, None, None])
+    assert published(-0.9, 1.0) == published(1.1, 9.0) == NEURAL_ODE
+    assert published(-1.1, 1.0) == published(0.9, 9.0) == best
 
 
 def test_own_speckles_are_carried_on_where_they_are_asked_for() -> None:
