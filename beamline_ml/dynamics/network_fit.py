@@ -19,7 +19,7 @@ from beamline_ml.dynamics.message_network import CORE, MessageNetwork
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
 from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
-from beamline_ml.dynamics.photon_information import DARK, HUBER, expected_misfit
+from beamline_ml.dynamics.photon_squares import DARK, HUBER
 from beamline_ml.dynamics.spline import spline_deviation
 from beamline_ml.dynamics.tangent_motion import shortest_spacing_s
 from beamline_ml.dynamics.torch_patterns import torch_intensity
@@ -39,7 +39,9 @@ PATIENCE = 2
 """Rounds without progress that end the training."""
 PROGRESS = 1e-5
 ROUND = 10
-"""Iterations of L-BFGS between two looks at the clock, which take up to half as many evaluations more."""
+"""Iterations of L-BFGS between two changes of the weights, which take up to half as many evaluations more."""
+NEAR = 0.05
+"""Of the cutoff: nearer, where few pairs come, the spline may be anything, and does not say how strong forces are."""
 COST_OF_DERIVATIVE = 4.0
 """Times that of the patterns alone."""
 
@@ -53,7 +55,7 @@ class NetworkFit:
     """Of the spline fit to the same frames: how far photons alone leave the force open."""
     cutoff_um: float
     chi2: float
-    """Deviance over that of photon noise alone: 1 where photons explain the run."""
+    """Mean squared weighted residual; 1 where photons alone explain it."""
     scattering: PatternScattering
     start_um: Float64Array
     times_s: Float64Array
@@ -123,7 +125,8 @@ def _like(spline: PatternFit, logistic: bool, seed: int) -> MessageNetwork:
     """A network that has learnt the curve of a spline."""
     r = np.linspace(CORE, 1.0, N_CURVE) * spline.cutoff_um
     force, error = spline.kernel(r)
-    network = MessageNetwork(spline.cutoff_um, max(float(np.abs(force).max()), 1e-30), logistic, seed)
+    strongest = float(np.abs(force[r > NEAR * spline.cutoff_um]).max())
+    network = MessageNetwork(spline.cutoff_um, max(strongest, 1e-30), logistic, seed)
     wanted, at = torch.from_numpy(force), torch.from_numpy(r)
     # Where the photons say nothing the spline's curve is its prior, which the network need not share.
     trust = r / (error**2 + (0.02 * network.velocity_um_per_s) ** 2)
@@ -214,54 +217,55 @@ class _Photons:
         x = network.positions(self._start_um, self._times_s)
         return self._scale * torch_intensity(self._scattering, x)[:, self._used].double()
 
-    def misfit(self, network: MessageNetwork) -> torch.Tensor:
-        """Mean of ``photon_misfit``, with derivatives."""
-        expected, n = self.expected(network), self._counts
-        deviance = 2.0 * ((n + DARK) * torch.log((n + DARK) / (expected + DARK)) - (n - expected))
-        beyond = 2.0 * HUBER * torch.sqrt(deviance.clamp(min=HUBER**2)) - HUBER**2
-        return torch.where(deviance < HUBER**2, deviance, beyond).mean()
+    def misfit(self, expected: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """Mean weighted square of the differences, with a Huber cut."""
+        residual = (self._counts - expected) / torch.sqrt(variance)
+        size = residual.abs()
+        return torch.where(size < HUBER, residual**2, HUBER * (2.0 * size - HUBER)).mean()
 
-    def chi2(self, network: MessageNetwork) -> float:
-        """Misfit over that of photon noise alone."""
+    def of(self, network: MessageNetwork) -> tuple[float, torch.Tensor]:
+        """Misfit, and the variances that these patterns say the photons have."""
         with torch.no_grad():
-            by_chance = expected_misfit(self.expected(network).numpy()).mean()
-            return float(self.misfit(network)) / max(float(by_chance), 1e-30)
+            expected = self.expected(network)
+            return float(self.misfit(expected, expected + DARK)), expected + DARK
 
 
 def _trained(network: MessageNetwork, photons: _Photons, deadline: float) -> tuple[float, tuple[str, ...]]:
-    """Train until nothing is gained or the time is over; the best weights stay, and their chi-squared is returned."""
-    best, kept, idle = photons.chi2(network), network.to_arrays(), 0
+    """Train until nothing is gained or the time is over; the best weights stay, and their misfit is returned."""
+    (best, variance), kept, idle = photons.of(network), network.to_arrays(), 0
     said: tuple[str, ...] = ()
     for _ in range(MAX_ROUNDS):
         if idle == PATIENCE or time.monotonic() > deadline:
             break
         try:
-            _improve(network, photons, deadline)
-            found = photons.chi2(network)
+            _improve(network, photons, variance, deadline)
+            found, variance_now = photons.of(network)
         except FitRefused as refusal:  # a step too long; what was there before it stays
             said = (f"The network's training ended early: {refusal}",)
             break
         idle = 0 if found < best * (1.0 - PROGRESS) else idle + 1
         if not found < best:
             break
-        best, kept = found, network.to_arrays()
+        best, variance, kept = found, variance_now, network.to_arrays()
     _set(network, kept)
     if time.monotonic() > deadline:
         said = ("The time budget ended before the network stopped improving.",)
     return best, said
 
 
-def _improve(network: MessageNetwork, photons: _Photons, deadline: float) -> None:
-    """A few steps, as many as the time allows."""
+def _improve(network: MessageNetwork, photons: _Photons, variance: torch.Tensor, deadline: float) -> None:
+    """A few steps with the weights held, which the derivative must not see."""
     began = time.monotonic()
-    photons.chi2(network)
+    photons.of(network)
     affordable = int((deadline - time.monotonic()) / (COST_OF_DERIVATIVE * (time.monotonic() - began)))
     if affordable < 1:
         return
     optimiser = torch.optim.LBFGS(
         network.parameters(), max_iter=ROUND, max_eval=min(affordable, 3 * ROUND // 2), line_search_fn="strong_wolfe"
     )
-    optimiser.step(lambda: _slope(optimiser, lambda: photons.misfit(network)))  # type: ignore[no-untyped-call]
+    optimiser.step(  # type: ignore[no-untyped-call]
+        lambda: _slope(optimiser, lambda: photons.misfit(photons.expected(network), variance))
+    )
 
 
 def _set(network: MessageNetwork, weights: Mapping[str, NDArray[Any]]) -> None:

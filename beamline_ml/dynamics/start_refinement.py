@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
-from beamline_ml.dynamics.photon_information import DARK, expected_misfit, photon_misfit, photons_per_intensity
+from beamline_ml.dynamics.photon_information import photons_per_intensity
+from beamline_ml.dynamics.photon_squares import DARK, photon_residual
 from beamline_ml.errors import NotIdentifiable
 from beamline_ml.records import Float64Array, IntArray
 
@@ -41,7 +42,7 @@ class Start:
     positions_um: Float64Array
     """(n, 2)."""
     misfit: float
-    """As :func:`misfit_of`: 1 where photons alone explain the frame."""
+    """Mean weighted square over the lit pixels; 1 where photons alone explain it."""
 
 
 def identified_start(observations: PatternObservations, deadline: float, seed: int, attempt: int) -> Float64Array:
@@ -98,11 +99,11 @@ def refuse_wrong_start(observed: Float64Array, expected: Float64Array) -> None:
 
 
 def misfit_of(frame: NDArray[np.float64], scattering: PatternScattering, x_um: Float64Array, scale: float) -> float:
-    """Deviance of a frame (size, size) from what particles at ``x_um`` scatter, over that of photon noise alone."""
+    """Mean weighted square between a frame (size, size) and what particles at ``x_um`` scatter."""
     pixels = np.flatnonzero(scattering.used.ravel()).astype(np.int64)
     expected = scale * scattering.intensity(x_um).ravel()[pixels]
-    deviance, _ = photon_misfit(frame.ravel()[pixels], expected)
-    return float(deviance.sum() / expected_misfit(expected).sum())
+    residual, weight = photon_residual(frame.ravel()[pixels], expected)
+    return float((weight * residual**2).mean())
 
 
 def refined_start(
@@ -192,10 +193,9 @@ class _March:
         """Misfit with the prior's part, and the normal equations of the positions (2 n,), (2 n, 2 n)."""
         value, slope = self._scattering.with_position_slopes(x_um, pixels)
         expected = self._scale * value
-        deviance, weight = photon_misfit(self._counts[pixels], expected)
-        rows = self._scale * slope
-        weight = weight / (expected + DARK)
+        residual, weight = photon_residual(self._counts[pixels], expected)
+        rows = self._scale * slope / np.sqrt(expected + DARK)[:, None]
         off = (x_um - self._start_um).ravel() / self._error_um**2
         curvature = rows.T @ (weight[:, None] * rows) + np.eye(len(off)) / self._error_um**2
         prior = float((off * (x_um - self._start_um).ravel()).sum())
-        return float(deviance.sum()) + prior, rows.T @ (weight * (self._counts[pixels] - expected)) - off, curvature
+        return float((weight * residual**2).sum()) + prior, rows.T @ (weight * residual) - off, curvature
