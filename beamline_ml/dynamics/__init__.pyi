@@ -1,5 +1,6 @@
 from .fit import fit as fit
 from .forecast import forecast as forecast
+from .mapped_scattering import MappedScattering as MappedScattering
 from .model import DynamicsModel as DynamicsModel
 from .network_fit import NetworkFit as NetworkFit
 from .observations import CorrelationObservations as CorrelationObservations

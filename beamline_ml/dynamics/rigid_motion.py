@@ -1,10 +1,11 @@
 """A rigid object and a beam that move against each other: the law of their motion from the patterns alone.
 
-The object is known (points that scatter), its position relative to the beam is a hidden state u(t) of two coordinates
-that obeys du/dt = F(u). F is a polynomial of degree ``DEGREE`` per coordinate, small enough that Gauss-Newton with
-exact tangents and a growing horizon finds it from zero, and the start with it. This covers a source that fluctuates as
-a whole, and a probe that is scanned over an object along a path that nobody recorded (two cases of Andrejevic et al.,
-npj Comput Mater 10, 225 (2024), who learn F as a perceptron). torchdiffeq integrates state and tangents together.
+The object is known (points that scatter, or a map of its transmission), its position relative to the beam is a hidden
+state u(t) of two coordinates that obeys du/dt = F(u). F is a polynomial of degree ``DEGREE`` per coordinate, small
+enough that Gauss-Newton with exact tangents and a growing horizon finds it from zero, and the start with it. This
+covers a source that fluctuates as a whole, and a probe that is scanned over an object along a path that nobody recorded
+(two cases of Andrejevic et al., npj Comput Mater 10, 225 (2024), who learn F as a perceptron). torchdiffeq integrates
+state and tangents together.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
+from beamline_ml.dynamics.mapped_scattering import MappedScattering
 from beamline_ml.dynamics.patterns import PatternScattering
 from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.tangent_motion import motion_with_tangents, shortest_spacing_s
 from beamline_ml.errors import FitRefused
-from beamline_ml.records import Float64Array, IntArray
+from beamline_ml.records import BoolArray, Float64Array, IntArray
 
 DEGREE = 3
 START_SPREAD = 0.02
@@ -49,6 +51,21 @@ class RigidScattering:
                 "In a plane wave an object that moves as a whole gives one pattern for ever.",
                 "Give the width of the beam.",
             )
+
+    @property
+    def size(self) -> int:
+        """Rows and columns of a pattern."""
+        return self.optics.size
+
+    @property
+    def used(self) -> BoolArray:
+        """(size, size) pixels that count."""
+        return self.optics.used
+
+    @property
+    def length_um(self) -> float:
+        """Width of the beam."""
+        return float(self.optics.probe_um or 1.0)
 
     @property
     def sign(self) -> float:
@@ -79,12 +96,12 @@ class RigidObservations:
     """(n_frames, size, size) photons."""
     times_s: Float64Array
     """(n_frames,) increasing."""
-    scattering: RigidScattering
+    scattering: RigidScattering | MappedScattering
     start_um: Float64Array
     """(2,) relative position at times_s[0], to a fiftieth of the beam's width."""
 
     def __post_init__(self) -> None:
-        size = self.scattering.optics.size
+        size = self.scattering.size
         if self.counts.shape != (len(self.times_s), size, size) or len(self.times_s) < 4:
             raise FitRefused(
                 f"Counts {self.counts.shape} do not match {len(self.times_s)} times on a {size} x {size} detector.",
@@ -111,7 +128,7 @@ class RigidFit:
     length_um: float
     chi2: float
     """Deviance over that of photon noise alone: 1 where photons explain the run."""
-    scattering: RigidScattering
+    scattering: RigidScattering | MappedScattering
     times_s: Float64Array
     used_frames: int
     photons_per_intensity: float
@@ -198,16 +215,16 @@ class _Work:
     def __init__(self, observations: RigidObservations, seed: int) -> None:
         self.observations = observations
         scattering = observations.scattering
-        self.length_um = float(scattering.optics.probe_um or 1.0)
+        self.length_um = scattering.length_um
         self.rate_per_s = 1.0 / float(np.ptp(observations.times_s))
         n_terms = len(exponents())
         self.mean = np.zeros(2 * n_terms + 3)
         self.smoothness = 1.0
         # Higher powers are the less likely the higher they are.
         self._roughness = np.repeat((1.0 + exponents().sum(axis=1)) ** 6, 2) / 100.0
-        self.pixels = chosen_pixels(observations.counts, scattering.optics.used, np.random.default_rng(seed))
+        self.pixels = chosen_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
         first = scattering.intensity(observations.start_um)
-        self.scale = photons_per_intensity(observations.counts[0], first, scattering.optics.used)
+        self.scale = photons_per_intensity(observations.counts[0], first, scattering.used)
         observed = observations.counts[0].ravel()[self.pixels].astype(np.float64)
         refuse_wrong_start(observed, self.scale * first.ravel()[self.pixels])
         self._known: tuple[int, Evaluation] | None = None

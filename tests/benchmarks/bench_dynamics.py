@@ -116,9 +116,7 @@ def pattern_rows() -> list[Row]:
         row("pattern_corr_4T_persistence", worst["still"], "correlation, worst seed"),
         row("pattern_corr_4T_three_photons", worst["dim"], "correlation, worst seed", 0.98, "goal, at least"),
         row("pattern_corr_4T_three_photons_best_law", worst["dim_law"], "the same of the best law alone"),
-        row(
-            "pattern_band_2sigma_three_photons", worst["dim_coverage"], "share at twice the run", 0.85, "goal"
-        ),
+        row("pattern_band_2sigma_three_photons", worst["dim_coverage"], "share at twice the run", 0.85, "goal"),
         row("pattern_fit_cpu_s", worst["cpu_s"], "s, worst seed", 30.0, "goal, at most"),
         row("pattern_coverage_2sigma", worst["coverage"], "share, worst seed", 0.85, "goal, at least"),
         row("fresh_start_corr_10T_min", worst["fresh"], "correlation, worst seed", 0.99, "goal, at least"),
