@@ -2,8 +2,9 @@
 
 A beam spirals outwards over a known object of 600 grains, more slowly the farther out (``ProbeScan``; synthetic, as
 the scan measured by Andrejevic et al., npj Comput Mater 10, 225 (2024), is not in this repository:
-``measured_probe_scan.py`` reads it). Only the start is known, roughly. The law du/dt = F(u) of the beam's position is fitted from nothing on 60 frames and followed for 60
-more, where the beam comes to places that it has not been before; then it is asked about scans that begin elsewhere.
+``measured_probe_scan.py`` reads it). Only the start is known, roughly. The law du/dt = F(u) of the beam's position is
+fitted from nothing on 60 frames and followed for 60 more, where the beam comes to places that it has not been before;
+then it is asked about scans that begin elsewhere.
 
     python docs/examples/probe_scan.py [--out FILE.png]
 """
