@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +26,11 @@ _SUFFIX = ".jsonl"
 
 def waiting_journals(folder: Path) -> list[Path]:
     """Files of runs that tiled has not (fully) taken, oldest first; those of runs still going on are among them."""
-    return sorted(folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    changed_ns: dict[Path, int] = {}
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process may remove a file while these are looked through
+            changed_ns[path] = path.stat().st_mtime_ns
+    return sorted(changed_ns, key=lambda path: changed_ns[path])
 
 
 class Journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import threading
 import time
 import uuid
@@ -209,3 +210,12 @@ def test_one_run_that_tiled_refuses_does_not_hold_up_the_next(
     assert [path.stem for path in waiting_journals(settings.backup_dir)] == [uid]
     later = burst(run_engine, detector, settings, n_frames=20)
     assert container[later].metadata["stop"]["exit_status"] == "success"
+
+
+def test_a_journal_that_goes_away_while_they_are_listed_is_left_out(tmp_path: Path) -> None:
+    """A link to nowhere is what a file looks like that was removed after the folder had been read."""
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "removed")
+    (tmp_path / "new.jsonl").touch()
+    (tmp_path / "old.jsonl").touch()
+    os.utime(tmp_path / "old.jsonl", (1.0, 1.0))
+    assert [path.stem for path in waiting_journals(tmp_path)] == ["old", "new"]
