@@ -53,7 +53,7 @@ def forecast(fit_result: PatternFit, until_s: float) -> PatternForecast: ...
 def forecast(
     fit_result: DynamicsFit | PatternFit, until_s: float, *, own_speckles: bool = False
 ) -> Forecast | PatternForecast:
-    """C2 and S(q, t) from the first observed block until ``until_s``; from a fit of patterns, patterns.
+    """C2 and S(q, t) from the first observed block until ``until_s``; from a ``PatternFit``, patterns.
 
     Parameters
     ----------
@@ -68,15 +68,15 @@ def forecast(
     FitRefused
         When ``until_s`` is not finite, not beyond the first block, or more than eight runs ahead.
     """
-    if isinstance(fit_result, PatternFit):
-        return forecast_patterns(fit_result, _all_times(fit_result.times_s, until_s))
-    observed, begin = fit_result.times_s, fit_result.begin_s
+    observed, begin = fit_result.times_s, 0.0 if isinstance(fit_result, PatternFit) else fit_result.begin_s
     if not (np.isfinite(until_s) and observed[0] < until_s - begin <= LONGEST_FACTOR * observed[-1]):
         raise FitRefused(
             f"A forecast until {until_s} s is not possible: the run ends at {begin + observed[-1]:.3g} s.",
             f"Ask for an age up to {LONGEST_FACTOR:g} times the run.",
         )
     times = _all_times(observed, until_s - begin)
+    if isinstance(fit_result, PatternFit):
+        return forecast_patterns(fit_result, times)
     # What is within chance goes to a law that describes the run, and against one that does not.
     winner = _winner(fit_result.contest, (1.0 if fit_result.describes_data else -1.0) * fit_result.contest_margin)
     s_winner = _winner(fit_result.contest_s)

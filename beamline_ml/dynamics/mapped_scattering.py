@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.fft import fft2, fftshift, ifftshift
 from scipy.ndimage import spline_filter
 
+from beamline_ml.dynamics.pair_kernel import spline_weights
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import BoolArray, Float64Array, IntArray
 
@@ -100,8 +101,9 @@ class MappedScattering:
         begin, weights = [], []
         for extent, along in zip(self.object_map.shape, u_um, strict=True):
             at = float(np.clip((extent - size) / 2 + along / self.pixel_um, 1.0, extent - size - TAPS + 1.0))
-            begin.append(int(at) - 1)
-            weights.append(_cubic(at - int(at)))
+            right, *taps = spline_weights(at)
+            begin.append(right - 1)
+            weights.append((taps[:TAPS], taps[TAPS:]))
         window = self._spline[begin[0] : begin[0] + size + TAPS - 1, begin[1] : begin[1] + size + TAPS - 1]
         out = []
         for by_row, by_column in orders:
@@ -109,11 +111,3 @@ class MappedScattering:
             patch = sum(w * rows[:, k : k + size] for k, w in enumerate(weights[1][by_column]))
             out.append(np.asarray(patch) / self.pixel_um ** (by_row + by_column))
         return out
-
-
-def _cubic(f: float) -> tuple[Float64Array, Float64Array]:
-    """(TAPS,) weights of a cubic B-spline at a fraction f of a pixel, and their derivatives."""
-    g = 1.0 - f
-    value = np.array([g**3, 3 * f**3 - 6 * f**2 + 4, 3 * g**3 - 6 * g**2 + 4, f**3]) / 6.0
-    slope = np.array([-(g**2), 3 * f**2 - 4 * f, -3 * g**2 + 4 * g, f**2]) / 2.0
-    return value, slope

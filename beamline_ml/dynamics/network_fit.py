@@ -55,7 +55,7 @@ class NetworkFit:
     """Of the spline fit to the same frames: how far photons alone leave the force open."""
     cutoff_um: float
     chi2: float
-    """Mean squared weighted residual; 1 where photons alone explain it."""
+    """Mean squared weighted residual; 1 where photons alone explain it, less where they are few."""
     scattering: PatternScattering
     start_um: Float64Array
     times_s: Float64Array

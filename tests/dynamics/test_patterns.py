@@ -107,6 +107,9 @@ def test_bands_hold_the_truth_ahead(observations: PatternObservations, intensity
     assert likeness(ahead.photons[-1], truth) > likeness(intensity[N_FRAMES], intensity[2 * N_FRAMES])
     assert found.chi2 == pytest.approx(1.0, abs=0.1)
     assert found.photons_per_intensity == pytest.approx(scale, rel=0.1)
+    for until_s in (np.nan, 0.0, 100.0 * TIMES[N_FRAMES]):
+        with pytest.raises(FitRefused, match="not possible"):
+            forecast(found, until_s)
 
 
 @pytest.mark.parametrize("expected", [0.003, 0.1, 3.0, 200.0])
