@@ -4,9 +4,9 @@ from .mapped_scattering import MappedScattering as MappedScattering
 from .model import DynamicsModel as DynamicsModel
 from .network_fit import NetworkFit as NetworkFit
 from .observations import CorrelationObservations as CorrelationObservations
-from .pattern_fit import PatternFit as PatternFit
 from .pattern_forecast import PatternForecast as PatternForecast
 from .pattern_forecast import forecast_patterns as forecast_patterns
+from .pattern_law import PatternFit as PatternFit
 from .patterns import PatternObservations as PatternObservations
 from .patterns import PatternScattering as PatternScattering
 from .phase_fit import PhaseFit as PhaseFit

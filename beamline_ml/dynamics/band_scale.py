@@ -14,6 +14,9 @@ from beamline_ml.dynamics.contest import held_out
 from beamline_ml.dynamics.correlation_fit import Progress
 from beamline_ml.dynamics.observations import CorrelationObservations
 
+IGNORANCE = 0.75
+"""Part of the members' variance that counts as not knowing what the sample does; the rest is the noise of their own few
+modes. So chosen that bands hold 85 to 99 % of |f|^2 of large simulated samples (``tests/benchmarks``)."""
 WIDEST = 3.0
 """Beyond that the model should lose the contest instead."""
 
@@ -31,8 +34,7 @@ def _mean_z2(ages: CorrelationObservations, progress: Progress, n_seen: int) -> 
     contrast = contrasts(ages)[0][:, None, None]
     more = progress.carry_over(ages, n_seen)
     first, second = held_out(n_seen, f2.shape[1])
-    # As in the forecast, half of the members' variance is that of their own few modes.
-    spread = contrast * progress.blind_spread[n_seen] / np.sqrt(2.0)
+    spread = contrast * progress.blind_spread[n_seen] * np.sqrt(IGNORANCE)
     counting = ages.c2_err[:, first, second]
     sd = np.sqrt((spread**2 + more.c2_sd**2)[:, first, second] + counting**2)
     miss = (1.0 + contrast * f2 + more.c2)[:, first, second] - ages.c2[:, first, second]

@@ -73,8 +73,13 @@ class Compressed:
 
 
 def log_s_of(observations: CorrelationObservations) -> Float64Array:
-    """(n_q, n_times) logarithm of the structure factor; each ring starts at zero unless it is absolute."""
+    """(n_q, n_times) logarithm of the structure factor; each ring starts at zero unless it is absolute.
+
+    The logarithm of a noisy mean is on average too small by half its relative variance, which is added.
+    """
     log_s = np.log(observations.structure_factor)
+    if observations.structure_factor_err is not None:
+        log_s += 0.5 * (observations.structure_factor_err / observations.structure_factor) ** 2
     return log_s if observations.absolute else log_s - log_s[:, :1]
 
 

@@ -16,7 +16,8 @@ from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, rin
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
 from beamline_ml.dynamics.observations import CorrelationObservations
-from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
+from beamline_ml.dynamics.pattern_fit import fit_patterns
+from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.pattern_stream import go_on
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.phase_fit import PhaseFit, fit_phase_patterns

@@ -15,12 +15,13 @@ from typing import overload
 
 import numpy as np
 
+from beamline_ml.dynamics.band_scale import IGNORANCE
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.carry_over import carried_on
 from beamline_ml.dynamics.contest import NEURAL_ODE
 from beamline_ml.dynamics.correlation_fit import simulate_all
-from beamline_ml.dynamics.pattern_fit import PatternFit
 from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patterns
+from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.s_baselines import S_BASELINES
 from beamline_ml.dynamics.statistical_gauss_newton import Belief
@@ -144,11 +145,11 @@ def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) ->
     shift = (np.log(result.structure_factor) - mean_log_s[:, : len(result.times_s)]).mean(axis=1, keepdims=True)
     mean_log_s = mean_log_s + shift
     more = carried_on(result.observations, len(result.times_s), mean_f2, result.seed + 17)
-    # Members scatter by their parameters and by their own few modes; only the former is ignorance about the sample.
-    spread = f2.std(axis=0, ddof=1) / np.sqrt(2.0)
-    s_spread = log_s.std(axis=0, ddof=1) / np.sqrt(2.0)
+    spread, s_spread = (np.sqrt(IGNORANCE) * values.std(axis=0, ddof=1) for values in (f2, log_s))
     c2 = 1.0 + contrast * mean_f2 + (more.c2 if own_speckles else 0.0)
-    c2_sd = result.band_scale * np.sqrt((contrast * spread) ** 2 + more.c2_sd**2)
+    # These speckles stray from the sample's C2, and so does the contrast of other ones.
+    strays = more.c2_sd if own_speckles else result.contrast_err[:, None, None] * mean_f2 / result.band_scale
+    c2_sd = result.band_scale * np.sqrt((contrast * spread) ** 2 + strays**2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)
     return _Ahead(c2, c2_sd, mean_log_s, s_sd)

@@ -15,7 +15,9 @@ FIRST_FRAMES = 4
 GROWTH = 1.5
 NEARLY_ALL = 0.8
 STEPS_PER_STAGE = 2
-LAST_STEPS = 3
+LAST_STEPS, MOST_LAST_STEPS = 3, 12
+SETTLED = 2.0
+"""Fall of the misfit (twice a log-likelihood) in a step, below which the last stage has arrived."""
 TRIALS = 4
 SHORTER = 0.3
 TOLERATED = 1.005
@@ -46,8 +48,9 @@ class Evaluation:
 class Work(Protocol[Fit]):
     """A fit that is under way."""
 
-    def step(self, horizon: int) -> None:
-        """Take one step on the first ``horizon`` frames."""
+    def step(self, horizon: int) -> float:
+        """Take one step on the first ``horizon`` frames; returns by how much the misfit fell."""
+        ...
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> Fit:
         """The fit so far."""
@@ -63,13 +66,19 @@ def horizons(n_frames: int) -> list[int]:
     return stages
 
 
-def fit_growing(work: Work[Fit], n_frames: int, deadline: float) -> Fit:
-    """All stages, or those that end before ``deadline`` on the monotonic clock, which the fit's warnings then say."""
+def fit_growing(work: Work[Fit], n_frames: int, deadline: float, steps_per_stage: int = STEPS_PER_STAGE) -> Fit:
+    """All stages, or those that end before ``deadline`` on the monotonic clock, which the fit's warnings then say.
+
+    A stage before the last one takes ``steps_per_stage`` at most, and ends earlier where nothing is gained any more.
+    """
     for horizon in horizons(n_frames):
-        for _ in range(LAST_STEPS if horizon == n_frames else STEPS_PER_STAGE):
+        last = horizon == n_frames
+        least, most = (LAST_STEPS, MOST_LAST_STEPS) if last else (STEPS_PER_STAGE, steps_per_stage)
+        for n_steps in range(1, most + 1):
             if time.monotonic() > deadline:
                 return work.result(horizon, (f"The time budget ended at frame {horizon} of {n_frames}.",))
-            work.step(horizon)
+            if work.step(horizon) < SETTLED and n_steps >= least:
+                break
     return work.result(n_frames, ())
 
 
@@ -78,14 +87,14 @@ def damped(
     target: Float64Array,
     misfit: float,
     evaluate: Callable[[Float64Array], Evaluation],
-    longest: float,
+    longest: float | Float64Array,
 ) -> tuple[Float64Array, Evaluation] | None:
     """Parameters on the way from ``mean`` to ``target`` at which the misfit does not grow, with what holds there.
 
-    No parameter changes by more than ``longest``; None where even short steps make it worse.
+    No parameter changes by more than (its) ``longest``; None where even short steps make it worse.
     """
     change = target - mean
-    scale = min(1.0, longest / max(float(np.abs(change).max()), 1e-30))
+    scale = min(1.0, 1.0 / max(float((np.abs(change) / longest).max()), 1e-30))
     for _ in range(TRIALS):
         trial = mean + scale * change
         found = evaluate(trial)

@@ -24,7 +24,7 @@ class DynamicsModel:
     """Range of the force; None: 3.2 mean particle distances, at least what q_max can resolve."""
     interacting: bool = True
     """False fits free Brownian motion only."""
-    n_boxes: int = 3
+    n_boxes: int = 8
     """Independent periodic boxes of surrogate particles in each ensemble member."""
     n_per_box: int = 300
     """Surrogate particles per box."""

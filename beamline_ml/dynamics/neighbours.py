@@ -52,50 +52,64 @@ def _all_pairs(x, box, reach2, n_boxes, first, second):  # type: ignore[no-untyp
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
+def _sorted_into_cells(x, box, n_cells, start, order, xs, ys):  # type: ignore[no-untyped-def]
+    """Particles of one box (n, 2) by cell: ``start`` (n_cells^2 + 1,), their numbers and wrapped positions (n,)."""
+    cell = np.empty(x.shape[0], np.int64)
+    start[:] = 0
+    for i in range(x.shape[0]):
+        cx = min(int((x[i, 0] / box - np.floor(x[i, 0] / box)) * n_cells), n_cells - 1)
+        cy = min(int((x[i, 1] / box - np.floor(x[i, 1] / box)) * n_cells), n_cells - 1)
+        cell[i] = cx * n_cells + cy
+        start[cell[i] + 1] += 1
+    for c in range(n_cells * n_cells):
+        start[c + 1] += start[c]
+    fill = start[:-1].copy()
+    for i in range(x.shape[0]):
+        k = fill[cell[i]]
+        fill[cell[i]] += 1
+        order[k] = i
+        xs[k] = x[i, 0] - box * np.floor(x[i, 0] / box)
+        ys[k] = x[i, 1] - box * np.floor(x[i, 1] / box)
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def _cell_pairs(x, box, reach2, n_boxes, n_cells, first, second):  # type: ignore[no-untyped-def]
     count = 0
+    full = False
     per_box = x.shape[0] // n_boxes
-    width = box / n_cells
-    cell = np.empty(per_box, np.int64)
     start = np.empty(n_cells * n_cells + 1, np.int64)
     order = np.empty(per_box, np.int64)
+    xs, ys, distance2 = np.empty(per_box), np.empty(per_box), np.empty(per_box)
     for b in range(n_boxes):
         offset = b * per_box
-        start[:] = 0
-        for i in range(per_box):
-            cx = int(np.floor(x[offset + i, 0] / width)) % n_cells
-            cy = int(np.floor(x[offset + i, 1] / width)) % n_cells
-            cell[i] = cx * n_cells + cy
-            start[cell[i] + 1] += 1
+        _sorted_into_cells(x[offset : offset + per_box], box, n_cells, start, order, xs, ys)
         for c in range(n_cells * n_cells):
-            start[c + 1] += start[c]
-        fill = start[:-1].copy()
-        for i in range(per_box):
-            order[fill[cell[i]]] = i
-            fill[cell[i]] += 1
-        for c in range(n_cells * n_cells):
-            cx = c // n_cells
-            cy = c % n_cells
             for neighbour in range(5):
                 # Own cell, then the four neighbours "ahead": every pair of cells is visited once.
-                ox = 0 if neighbour < 2 else 1
-                oy = neighbour if neighbour < 2 else neighbour - 3
-                other = ((cx + ox) % n_cells) * n_cells + (cy + oy) % n_cells
+                cx = c // n_cells + (0 if neighbour < 2 else 1)
+                cy = c % n_cells + (neighbour if neighbour < 2 else neighbour - 3)
+                shift_x = box if cx == n_cells else 0.0
+                shift_y = box if cy == n_cells else (-box if cy < 0 else 0.0)
+                other = (cx % n_cells) * n_cells + cy % n_cells
+                end = start[other + 1]
                 for ii in range(start[c], start[c + 1]):
-                    i = offset + order[ii]
                     begin = ii + 1 if neighbour == 0 else start[other]
-                    for jj in range(begin, start[other + 1]):
-                        j = offset + order[jj]
-                        dx = x[i, 0] - x[j, 0]
-                        dy = x[i, 1] - x[j, 1]
-                        dx -= box * np.rint(dx / box)
-                        dy -= box * np.rint(dy / box)
-                        if dx * dx + dy * dy < reach2:
-                            if count < first.shape[0]:
-                                first[count] = i
-                                second[count] = j
-                            count += 1
-    return count
+                    at_x = xs[ii] - shift_x
+                    at_y = ys[ii] - shift_y
+                    # A loop of its own, without branches, runs on vectors.
+                    for jj in range(begin, end):
+                        distance2[jj] = (xs[jj] - at_x) ** 2 + (ys[jj] - at_y) ** 2
+                    if count + end - begin <= first.shape[0]:
+                        # Written in any case and counted if near: a branch here would be guessed wrongly too often.
+                        for jj in range(begin, end):
+                            first[count] = offset + order[ii]
+                            second[count] = offset + order[jj]
+                            count += 1 if distance2[jj] < reach2 else 0
+                    else:
+                        for jj in range(begin, end):
+                            count += 1 if distance2[jj] < reach2 else 0
+                        full = True
+    return max(count, first.shape[0] + 1) if full else count
 
 
 def build_pairs(

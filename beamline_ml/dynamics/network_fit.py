@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from beamline_ml.dynamics.message_network import CORE, MessageNetwork
 from beamline_ml.dynamics.model import DynamicsModel
-from beamline_ml.dynamics.pattern_fit import PatternFit, fit_patterns
+from beamline_ml.dynamics.pattern_fit import fit_patterns
+from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
 from beamline_ml.dynamics.photon_squares import DARK, HUBER
 from beamline_ml.dynamics.spline import spline_deviation

@@ -41,11 +41,25 @@ def padded(coefficients):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
+def polynomials(coefficients):  # type: ignore[no-untyped-def]
+    """(n, 4) the spline between its knots, as powers of the distance from the knot in units of the spacing."""
+    c = padded(coefficients)
+    out = np.empty((coefficients.shape[0], 4))
+    for k in range(coefficients.shape[0]):
+        out[k, 0] = (c[k] + 4.0 * c[k + 1] + c[k + 2]) / 6.0
+        out[k, 1] = (c[k + 2] - c[k]) / 2.0
+        out[k, 2] = (c[k] - 2.0 * c[k + 1] + c[k + 2]) / 2.0
+        out[k, 3] = (c[k + 3] - c[k] + 3.0 * (c[k + 1] - c[k + 2])) / 6.0
+    return out
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ignore[no-untyped-def]
     """Add pair velocities to ``out`` (n, 2) um/s; positions (n, 2) um, half list, spline coefficients um/s."""
     n_coefficients = coefficients.shape[0]
     spacing = cutoff / n_coefficients
-    padded_c = padded(coefficients)
+    pieces = polynomials(coefficients)
+    per_spacing = 1.0 / spacing
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
@@ -58,8 +72,10 @@ def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ig
         if r >= cutoff:
             continue
         r = max(r, CORE * spacing)
-        k, b0, b1, b2, b3, _, _, _, _ = spline_weights(r / spacing)
-        f = b0 * padded_c[k] + b1 * padded_c[k + 1] + b2 * padded_c[k + 2] + b3 * padded_c[k + 3]
+        u = r * per_spacing
+        k = int(u)
+        t = u - k
+        f = ((pieces[k, 3] * t + pieces[k, 2]) * t + pieces[k, 1]) * t + pieces[k, 0]
         g = f / r
         out[i, 0] += g * dx
         out[i, 1] += g * dy

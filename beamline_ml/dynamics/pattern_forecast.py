@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from beamline_ml.dynamics.pattern_fit import PatternFit
+from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.records import Float64Array
 
 N_MEMBERS = 32
@@ -26,7 +26,8 @@ class PatternForecast:
     photons: Float64Array
     """(n_times, size, size) mean over the members."""
     photons_sd: Float64Array
-    """(n_times, size, size) standard deviation between members: the force's uncertainty, without photon noise."""
+    """(n_times, size, size) standard deviation between members: the uncertainty of the force, and of a start that had
+    to be corrected, without photon noise."""
 
 
 def forecast_patterns(
@@ -48,8 +49,8 @@ def forecast_patterns(
     mean: Float64Array | float = 0.0
     square: Float64Array | float = 0.0
     members = _drawn(found, max(2, n_members), np.random.default_rng(seed))
-    for k, coefficients in enumerate(members):
-        patterns = replace(found, coefficients=coefficients).patterns(times_s, start_um)
+    for k, (coefficients, own_start_um) in enumerate(members):
+        patterns = replace(found, coefficients=coefficients, start_um=own_start_um).patterns(times_s, start_um)
         off = patterns - mean
         mean = mean + off / (k + 1)
         square = square + off * (patterns - mean)
@@ -57,9 +58,15 @@ def forecast_patterns(
     return PatternForecast(np.asarray(times_s, np.float64), np.asarray(mean, np.float64), np.sqrt(variance))
 
 
-def _drawn(found: PatternFit, n_members: int, rng: np.random.Generator) -> Float64Array:
-    """(n_members, n_coefficients)."""
-    values, vectors = np.linalg.eigh(found.covariance)
+def _drawn(found: PatternFit, n_members: int, rng: np.random.Generator) -> list[tuple[Float64Array, Float64Array]]:
+    """Coefficients and start of each member."""
+    covariance = found.covariance if found.joint_covariance is None else found.joint_covariance
+    values, vectors = np.linalg.eigh(covariance)
     factor = vectors * np.sqrt(np.clip(values, 0.0, None))
     half = rng.standard_normal(((n_members + 1) // 2, len(values))) @ factor.T
-    return np.asarray(found.coefficients + np.concatenate([half, -half])[:n_members], np.float64)
+    off = np.concatenate([half, -half])[:n_members]
+    n = len(found.coefficients)
+    if found.joint_covariance is None:
+        return [(found.coefficients + of_law, found.start_um) for of_law in off]
+    shape = found.start_um.shape
+    return [(found.coefficients + each[:n], found.start_um + each[n:].reshape(shape)) for each in off]

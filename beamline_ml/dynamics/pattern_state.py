@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array, IntArray
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class PatternState:
     smoothness: float
     velocity_um_per_s: float
     first_photons_per_intensity: float
+    start_um: Float64Array
+    """(n, 2) where the particles began, for the parameters ``mean``."""
+    start_tangent: Float64Array
+    """(n, 2, m + 1) its derivative to the parameters: how the start that fits best goes with the law; 0 if known."""
     end_s: float
     """Time of the last frame used."""
     end_um: Float64Array

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.growing_horizon import Evaluation
-from beamline_ml.dynamics.pattern_fit import PatternFit, open_particles
+from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.photon_information import photon_information
@@ -71,6 +71,7 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
         information=state.information + seen.information,
         vector=state.vector + seen.information @ mean + seen.pull,
         smoothness=at.smoothness,
+        start_um=state.start_um + state.start_tangent @ (mean - state.mean),
         end_s=float(times_s[-1]),
         end_um=block.end_um,
         end_tangent=block.end_tangent,
@@ -82,6 +83,8 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
         coefficients=v0 * mean[:-1],
         covariance=v0**2 * at.covariance[:-1, :-1] * max(1.0, chi2),
         chi2=chi2,
+        start_um=carried.start_um,
+        joint_covariance=None,  # what is left unknown of a start shows in the frames to come as anything else does
         photons_per_intensity=state.first_photons_per_intensity * float(np.exp(mean[-1])),
         times_s=np.append(fit.times_s[: fit.used_frames], times_s),
         used_frames=carried.n_frames,

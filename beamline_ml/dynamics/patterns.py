@@ -64,18 +64,15 @@ class PatternScattering:
         row_phase, col_phase = (np.exp(1j * np.outer(self.q_inv_um, x_um[:, d])) for d in range(2))
         phase = (row_phase * weight)[rows] * col_phase[cols]
         total = phase.sum(axis=1)
-        real, imaginary = total.real, -total.imag
         # Single precision is plenty for a slope, and twice as fast.
-        cosine, sine = phase.real.astype(np.float32), phase.imag.astype(np.float32)
+        turned = (2.0 * total.conj()[:, None] * phase).astype(np.complex64)
         n, _, m = tangent.shape
-        fading = np.einsum("nd,ndm->nm", self.fading(x_um), tangent)
-        flat = np.concatenate([tangent.reshape(n, 2 * m), fading], axis=1).astype(np.float32)
-        by_cosine, by_sine = cosine @ flat, sine @ flat
-        along_c = q[:, :1] * by_cosine[:, :m] + q[:, 1:] * by_cosine[:, m : 2 * m]
-        along_s = q[:, :1] * by_sine[:, :m] + q[:, 1:] * by_sine[:, m : 2 * m]
-        d_real = -along_s + by_cosine[:, 2 * m :]
-        d_imaginary = -along_c - by_sine[:, 2 * m :]
-        return real**2 + imaginary**2, 2.0 * (real[:, None] * d_real + imaginary[:, None] * d_imaginary)
+        along = turned.imag @ tangent.reshape(n, 2 * m).astype(np.float32)
+        slope = -(q[:, :1] * along[:, :m] + q[:, 1:] * along[:, m:])
+        if self.probe_um is not None:
+            fading = np.einsum("nd,ndm->nm", self.fading(x_um), tangent)
+            slope += turned.real @ fading.astype(np.float32)
+        return np.abs(total) ** 2, np.asarray(slope, np.float64)
 
     def with_position_slopes(self, x_um: Float64Array, pixels: IntArray) -> tuple[Float64Array, Float64Array]:
         """|A|^2 at flat pixel indices (n_pixels,) and its derivatives by every coordinate, (n_pixels, 2 n).

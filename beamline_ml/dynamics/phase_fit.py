@@ -170,8 +170,8 @@ class _Work:
                 self.smoothness[b] = np.clip(np.sqrt(self.smoothness[b] * wanted), *SMOOTHNESS_RANGE)
         return mean
 
-    def step(self, horizon: int) -> None:
-        """One damped Gauss-Newton step; shortened until the misfit does not grow."""
+    def step(self, horizon: int) -> float:
+        """One damped Gauss-Newton step; shortened until the misfit does not grow. Returns its fall."""
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(self.mean, horizon))
         here = self._known[1]
@@ -181,8 +181,9 @@ class _Work:
         found = damped(self.mean, target, here.misfit, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
         if found is not None:
             self.mean, self._known = found[0], (horizon, found[1])
-            return
+            return here.misfit - found[1].misfit
         self.smoothness = np.minimum(2.0 * self.smoothness, SMOOTHNESS_RANGE[1])
+        return 0.0
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> PhaseFit:
         """The fit so far."""

@@ -107,16 +107,25 @@ def photons_per_intensity(frame: NDArray[Any], expected: Float64Array, used: Boo
 
 
 def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator, most: int = N_PIXELS) -> IntArray:
-    """Flat indices of pixels drawn in proportion to the light that they saw, (at most ``most``,), sorted.
+    """Flat indices of pixels, (at most ``most``,), sorted; all where they are few, else drawn where it is bright.
+
+    A pixel's own photons have no say in it: pixels that happened to see many would make the sample look brighter than
+    it is, and those that saw none say something, too. What counts is the mean of pixels as far from the direct beam.
 
     Raises
     ------
     FitRefused
         When fewer than eight pixels saw a photon.
     """
-    light = (counts.mean(axis=0) * used).ravel()
+    light = counts.mean(axis=0) * used
     lit = np.count_nonzero(light)
     if lit < 8:
         raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
-    picked = rng.choice(light.size, min(most, int(lit)), replace=False, p=light / light.sum())
-    return np.sort(picked).astype(np.int64)
+    flat = np.flatnonzero(used.ravel()).astype(np.int64)
+    if len(flat) <= most:
+        return flat
+    offset = [np.arange(n) - n // 2 for n in used.shape]
+    ring = np.rint(np.hypot(offset[0][:, None], offset[1][None, :])).astype(np.int64).ravel()[flat]
+    n_pixels = np.bincount(ring)[ring]
+    share = np.bincount(ring, weights=light.ravel()[flat])[ring] / n_pixels + 1e-12 * light.max()
+    return np.sort(rng.choice(flat, most, replace=False, p=share / share.sum()))

@@ -14,9 +14,9 @@ from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array
 
 VERSION = 1
-MAX_CHI2 = 3.5
-"""Simulated runs of laws that the model contains gave 0.9 to 3.0 (17 runs, 250 to 770 speckles a ring); an anisotropic
-force, a drifting density and a setting gel gave 4.0 to 11 (13 runs)."""
+MAX_CHI2 = 3.8
+"""Simulated runs of laws that the model contains gave 0.9 to 3.6 (22 runs, 170 to 770 speckles a ring); an anisotropic
+force, a drifting density and a setting gel gave 4.0 to 17 (16 runs)."""
 
 
 @dataclass(frozen=True)

@@ -261,15 +261,17 @@ class _Work:
             self.smoothness = float(np.clip(np.sqrt(self.smoothness * wanted), *SMOOTHNESS_RANGE))
         return mean
 
-    def step(self, horizon: int) -> None:
-        """One damped Gauss-Newton step; shortened until the misfit does not grow."""
+    def step(self, horizon: int) -> float:
+        """One damped Gauss-Newton step; shortened until the misfit does not grow. Returns its fall."""
         if self._known is None or self._known[0] != horizon:
             self._known = (horizon, self._evaluate(self.mean, horizon))
         here = self._known[1]
         target = self._target(here.information, here.pull)
         found = damped(self.mean, target, here.misfit, lambda mean: self._evaluate(mean, horizon), LONGEST_STEP)
-        if found is not None:
-            self.mean, self._known = found[0], (horizon, found[1])
+        if found is None:
+            return 0.0
+        self.mean, self._known = found[0], (horizon, found[1])
+        return here.misfit - found[1].misfit
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> RigidFit:
         """The fit so far."""

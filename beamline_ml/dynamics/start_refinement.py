@@ -45,39 +45,35 @@ class Start:
     """Mean weighted square over the lit pixels; 1 where photons alone explain it."""
 
 
-def identified_start(observations: PatternObservations, deadline: float, seed: int, attempt: int) -> Float64Array:
-    """The given start where it explains the first frame, else one nearby that does, (n, 2) um.
+def first_misfit(observations: PatternObservations) -> float:
+    """Mean weighted square of the first frame for the given start; 1 where photons alone explain it."""
+    frame, scattering = np.asarray(observations.counts[0], np.float64), observations.scattering
+    return misfit_of(frame, scattering, observations.start_um, _scale(observations))
 
-    A start whose pattern is like the first frame, but which cannot be bettered, stays: the optics may be to blame.
 
-    Parameters
-    ----------
-    deadline, attempt
-        As in :func:`refined_start`.
+def _scale(observations: PatternObservations) -> float:
+    """Photons per unit of intensity."""
+    scattering = observations.scattering
+    expected = scattering.intensity(observations.start_um)
+    return photons_per_intensity(observations.counts[0], expected, scattering.used)
 
-    Raises
-    ------
-    NotIdentifiable
-        When neither does.
-    """
-    frame = np.asarray(observations.counts[0], np.float64)
-    scattering, start = observations.scattering, observations.start_um
-    expected, used = scattering.intensity(start), scattering.used
-    scale = photons_per_intensity(frame, expected, used)
-    if misfit_of(frame, scattering, start, scale) <= START_MISFIT:
-        return start
-    error = 0.5 * neighbour_distance_um(start)
-    found = refined_start(frame, scattering, start, scale, error, deadline, seed, attempt)
-    if found.misfit <= START_MISFIT:
-        return found.positions_um
-    refuse_wrong_start(frame[used], scale * expected[used])
-    return start
+
+def expected_error_um(start_um: Float64Array) -> float:
+    """Of each coordinate of a start that is not right: half a neighbour distance."""
+    return 0.5 * neighbour_distance_um(start_um)
 
 
 def neighbour_distance_um(x_um: Float64Array) -> float:
     """Mean distance to the nearest neighbour."""
     distance, _ = KDTree(x_um).query(x_um, k=2)
     return float(distance[:, 1].mean())
+
+
+def refuse_unlike_start(observations: PatternObservations) -> None:
+    """Refuse a start whose pattern does not look like the first frame, as :func:`refuse_wrong_start`."""
+    scattering = observations.scattering
+    expected = scattering.intensity(observations.start_um)[scattering.used]
+    refuse_wrong_start(observations.counts[0][scattering.used].astype(np.float64), _scale(observations) * expected)
 
 
 def refuse_wrong_start(observed: Float64Array, expected: Float64Array) -> None:
@@ -107,24 +103,13 @@ def misfit_of(frame: NDArray[np.float64], scattering: PatternScattering, x_um: F
 
 
 def refined_start(
-    frame: NDArray[np.float64],
-    scattering: PatternScattering,
-    start_um: Float64Array,
-    scale: float,
-    expected_error_um: float,
-    deadline: float,
-    seed: int,
-    attempt: int,
+    observations: PatternObservations, error_um: float, deadline: float, seed: int, attempt: int
 ) -> Start:
-    """The positions near ``start_um`` that explain the first frame best.
+    """The positions near the given ones that explain the first frame best.
 
     Parameters
     ----------
-    frame
-        (size, size) photons.
-    scale
-        Photons per unit of intensity.
-    expected_error_um
+    error_um
         Standard deviation of the start's errors: a prior, and what the march begins with.
     deadline
         On the monotonic clock; the best so far is returned then.
@@ -132,10 +117,12 @@ def refined_start(
         Another number shakes the start otherwise; only 0 begins with it as it is.
     """
     rng = np.random.default_rng((seed, attempt))
+    frame, scattering = np.asarray(observations.counts[0], np.float64), observations.scattering
+    start_um, scale = observations.start_um, _scale(observations)
     best = Start(start_um, misfit_of(frame, scattering, start_um, scale))
     for restart in range(RESTARTS):
-        shaken = rng.normal(0.0, SHAKEN * expected_error_um, start_um.shape) if restart + attempt else 0.0
-        march = _March(frame, scattering, scale, start_um, expected_error_um, deadline)
+        shaken = rng.normal(0.0, SHAKEN * error_um, start_um.shape) if restart + attempt else 0.0
+        march = _March(frame, scattering, scale, start_um, error_um, deadline)
         found = march.positions(start_um + shaken)
         misfit = misfit_of(frame, scattering, found, scale)
         best = Start(found, misfit) if misfit < best.misfit else best

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
@@ -27,8 +28,8 @@ CORE = (20.0, 0.05)
 OPEN_CORE = (2000.0, 0.03)
 """The same when the answer is nearly there: hardly anything is asked of the core, and the band there becomes as wide as
 the data leave it. From the beginning, it would let a fit go astray."""
-LAST_SPREAD = 1.0
-"""Of the last parameter: log D, or the logarithm of a brightness."""
+SPREAD_OF_MORE = 1.0
+"""Of all parameters after the coefficients: log D, the logarithm of a brightness, errors of a start in their unit."""
 LARGEST_PARAMETER = 1e9
 """In units of the velocity scale: whatever moves so fast is no motion that was seen."""
 
@@ -64,12 +65,12 @@ def roughness(n: int, core: tuple[float, float] = CORE) -> Float64Array:
     return second.T @ (second / bend[:, None] ** 2) + np.diag(size**-2.0)
 
 
-def prior_precision(n_coefficients: int, smoothness: float, core: tuple[float, float] = CORE) -> Float64Array:
-    """Precision of the coefficients and the last parameter under the prior, (n + 1, n + 1)."""
-    precision = np.zeros((n_coefficients + 1, n_coefficients + 1))
-    precision[:-1, :-1] = smoothness * roughness(n_coefficients, core)
-    precision[-1, -1] = 1.0 / LAST_SPREAD**2
-    return precision
+def prior_precision(
+    n_coefficients: int, smoothness: float, core: tuple[float, float] = CORE, n_more: int = 1
+) -> Float64Array:
+    """Precision of the coefficients and of ``n_more`` parameters after them under the prior."""
+    coefficients = smoothness * roughness(n_coefficients, core)
+    return np.asarray(block_diag(coefficients, np.eye(n_more) / SPREAD_OF_MORE**2), np.float64)
 
 
 def belief_from(
@@ -80,22 +81,24 @@ def belief_from(
     smoothness: float,
     chi2: float,
     core: tuple[float, float] = CORE,
+    n_coefficients: int | None = None,
 ) -> Belief:
     """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
 
-    MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number of well-determined
-    coefficients over the roughness of the answer.
+    The first ``n_coefficients`` parameters are the spline's; None: all but the last. MacKay's fixed point (Neural
+    Computation 4, 415 (1992)): the prior's weight is the number of well-determined coefficients over the roughness of
+    the answer.
 
     Raises
     ------
     FitRefused
         When the answer is not finite, or out of all proportion.
     """
-    n = len(at) - 1
+    n = len(at) - 1 if n_coefficients is None else n_coefficients
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
     for _ in range(8):
-        precision = prior_precision(n, smoothness, core)
+        precision = prior_precision(n, smoothness, core, len(at) - n)
         total = information + precision
         mean = at + np.linalg.solve(total, pull + precision @ (prior_mean - at))
         if not np.abs(mean).max() < LARGEST_PARAMETER:

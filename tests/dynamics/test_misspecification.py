@@ -128,4 +128,6 @@ def test_own_speckles_are_carried_on_where_they_are_asked_for() -> None:
         return float(np.sqrt(((f2 - truth)[:, LATER[0], LATER[1]] ** 2).mean()))
 
     assert miss(own.c2, shown) < miss(judged.ahead.c2, shown)
+    # A band about the sample has no speckle noise in it.
+    assert (own.upper - own.lower).mean() > 1.2 * (judged.ahead.upper - judged.ahead.lower).mean()
     assert miss(judged.ahead.c2, judged.truth.f2) < miss(own.c2, judged.truth.f2)

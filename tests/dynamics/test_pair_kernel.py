@@ -40,6 +40,20 @@ def test_velocity_is_the_sum_over_pairs(scene: tuple[np.ndarray, np.ndarray], bo
     np.testing.assert_allclose(velocity(x, c, box), brute_force(x, c, box), atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [40, 900])
+def test_pairs_in_a_box_are_all_pairs_once(n: int) -> None:
+    """Wrapped or not, on the edge or not, and where the first list was too short."""
+    rng, box = np.random.default_rng(3), 3.3
+    x = rng.uniform(-2.0 * box, 3.0 * box, (n, 2))
+    x[:4] = [[0.0, 0.0], [-1e-18, box], [box, 2.0 * box - 1e-12], [-box, 0.5]]
+    pairs = build_pairs(x, box, CUTOFF, capacity=1)
+    step = x[:, None] - x[None]
+    step -= box * np.rint(step / box)
+    near = np.argwhere(np.triu((step**2).sum(-1) < CUTOFF**2, k=1))
+    found = np.sort(np.column_stack([pairs.first, pairs.second]), axis=1)
+    np.testing.assert_array_equal(found[np.lexsort(found.T[::-1])], near)
+
+
 def test_boxes_do_not_feel_each_other(scene: tuple[np.ndarray, np.ndarray]) -> None:
     x, c = scene
     both = velocity(np.concatenate([x, x]), c, 4.0, n_boxes=2)

@@ -1,0 +1,200 @@
+"""What a fit of patterns carries from step to step: Gauss-Newton on the force law, and on the start if that is free.
+
+A start that was read from the first frame alone is only as good as the photons of one frame, and may be a wrong minimum
+of it. Later frames know better: every one of them depends on where the particles began. So a free start is fitted
+together with the force, its 2 n coordinates as so many parameters more; the motion's tangents carry them as they carry
+the coefficients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from beamline_ml.dynamics.flow import move_with_tangents
+from beamline_ml.dynamics.growing_horizon import Evaluation, damped
+from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
+from beamline_ml.dynamics.pattern_state import PatternState
+from beamline_ml.dynamics.patterns import PatternObservations
+from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.statistical_gauss_newton import (
+    CORE,
+    OPEN_CORE,
+    SMOOTHNESS_RANGE,
+    Belief,
+    belief_from,
+    prior_precision,
+)
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array
+
+MOST_PIXELS = 4096
+"""For the last stage, which decides the answer."""
+LONGEST_STEP = 3.0
+LONGEST_MOVE = 1.0
+"""Of a coordinate of the start in one step, in units of its expected error."""
+FIRST_SMOOTHNESS = 10.0
+
+
+@dataclass(frozen=True)
+class FreeStart:
+    """A start that is known only so well."""
+
+    given_um: Float64Array
+    """(n, 2) what was said of it."""
+    error_um: float
+    """Standard deviation of each of these coordinates."""
+
+
+class PatternWork:
+    """A fit of the force to all frames from the start in ``observations``; where that is free, it is the first guess.
+
+    Parameters are the coefficients in units of ``velocity_um_per_s``, the coordinates of a free start as deviations
+    from the given one in units of their expected error, and the logarithm of the photons per unit of intensity over
+    those that the first frame alone asks for.
+    """
+
+    def __init__(
+        self, observations: PatternObservations, model: DynamicsModel, seed: int, free: FreeStart | None = None
+    ) -> None:
+        self.observations, self._free = observations, free
+        start = observations.start_um
+        extent = np.ptp(start, axis=0)
+        density = len(start) / max(float(np.pi / 4 * extent[0] * extent[1]), 1e-12)
+        self.cutoff_um = model.cutoff_um or 4.0 / float(np.sqrt(density))
+        duration = float(observations.times_s[-1] - observations.times_s[0])
+        self.velocity_um_per_s = 3.0 * self.cutoff_um / (duration * max(1.0, density * self.cutoff_um**2))
+        self._n = model.n_coefficients
+        offsets = np.empty(0) if free is None else (start - free.given_um).ravel() / free.error_um
+        mean = np.concatenate([np.zeros(self._n), offsets, np.zeros(1)])
+        self._belief = Belief(mean, np.eye(len(mean)), FIRST_SMOOTHNESS, 1.0)
+        self._start_tangent = np.zeros((*start.shape, len(mean)))
+        if free is not None:
+            self._start_tangent[:, :, self._n : -1] = free.error_um * np.eye(start.size).reshape(*start.shape, -1)
+        self._unit = np.ones(len(mean) - 1)
+        self._unit[: self._n] = self.velocity_um_per_s
+        self._longest = np.full(len(mean), LONGEST_STEP)
+        self._longest[self._n : -1] = LONGEST_MOVE
+        self._known: tuple[int, Evaluation] | None = None
+        used, rng = observations.scattering.used, np.random.default_rng(seed)
+        self.pixels = chosen_pixels(observations.counts, used, rng)
+        self._last_pixels = chosen_pixels(observations.counts, used, rng, MOST_PIXELS)
+        first = observations.scattering.intensity(start)
+        self.scale = photons_per_intensity(observations.counts[0], first, used)
+
+    def step(self, horizon: int) -> float:
+        """One damped Gauss-Newton step; shortens it until the misfit does not grow. Returns its fall."""
+        belief = self._belief
+        if self._known is None or self._known[0] != horizon:
+            self._known = (horizon, self._evaluate(belief.mean, horizon))
+        here = self._known[1]
+        if not np.isfinite(here.misfit):
+            raise FitRefused("The particles' motion is not finite.", "Use more frames per second or a shorter cutoff.")
+        target = belief_from(
+            here.information,
+            here.pull,
+            belief.mean,
+            np.zeros(len(belief.mean)),
+            belief.smoothness,
+            here.chi2,
+            self._core(horizon),
+            self._n,
+        )
+        found = damped(belief.mean, target.mean, here.misfit, lambda mean: self._evaluate(mean, horizon), self._longest)
+        if found is not None:
+            self._belief = Belief(found[0], target.covariance, target.smoothness, found[1].chi2)
+            self._known = (horizon, found[1])
+            return here.misfit - found[1].misfit
+        smoother = min(2.0 * belief.smoothness, SMOOTHNESS_RANGE[1])
+        self._belief = Belief(belief.mean, target.covariance, smoother, here.chi2)
+        return 0.0
+
+    def _core(self, horizon: int) -> tuple[float, float]:
+        # What is left of a corrected start's errors would show as a force at contact.
+        known = self._free is None and horizon == len(self.observations.times_s)
+        return OPEN_CORE if known else CORE
+
+    def _start_of(self, mean: Float64Array) -> Float64Array:
+        """(n, 2) um."""
+        if self._free is None:
+            return self.observations.start_um
+        offsets = mean[self._n : -1].reshape(self._free.given_um.shape)
+        return np.asarray(self._free.given_um + self._free.error_um * offsets, np.float64)
+
+    def _motion(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array]:
+        """Particles at the frames up to the horizon, and their derivatives to all parameters but the brightness."""
+        particles = open_particles(self._start_of(mean), self.observations.times_s[:horizon])
+        coefficients = self.velocity_um_per_s * mean[: self._n]
+        x, tangents = move_with_tangents(particles, coefficients, self.cutoff_um, 0.0, "rk4", self._start_tangent)
+        return x, self._unit * tangents[:, :, :, :-1]
+
+    def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
+        """What the frames up to the horizon say, and what was said of the start."""
+        seen = self.observations
+        x, tangents = self._motion(mean, horizon)
+        if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
+            return Evaluation.nowhere(len(mean))
+        pixels = self._last_pixels if horizon == len(seen.times_s) else self.pixels
+        scale = self.scale * np.exp(mean[-1])
+        found = photon_information(seen.scattering, seen.counts[:horizon], x, tangents, pixels, scale)
+        return replace(found, misfit=found.misfit + float((mean[self._n : -1] ** 2).sum()))
+
+    def result(self, horizon: int, warnings: tuple[str, ...]) -> PatternFit:
+        """The fit so far."""
+        belief, observations = self._belief, self.observations
+        unit = self._unit.copy()
+        if self._free is not None:
+            unit[self._n :] = self._free.error_um
+        joint = belief.covariance[:-1, :-1] * max(1.0, belief.chi2) * np.outer(unit, unit)
+        return PatternFit(
+            coefficients=self.velocity_um_per_s * belief.mean[: self._n],
+            covariance=joint[: self._n, : self._n],
+            cutoff_um=self.cutoff_um,
+            chi2=belief.chi2,
+            scattering=observations.scattering,
+            start_um=self._start_of(belief.mean),
+            times_s=observations.times_s,
+            used_frames=horizon,
+            photons_per_intensity=self.scale * float(np.exp(belief.mean[-1])),
+            mode="patterns; start known" if self._free is None else "patterns; start corrected",
+            joint_covariance=None if self._free is None else joint,
+            warnings=warnings,
+            state=self._state(horizon),
+        )
+
+    def _state(self, horizon: int) -> PatternState | None:
+        """The knowledge so far, and the particles at the last frame used with their derivatives.
+
+        A free start follows the law from now on: for other coefficients, the start is the one that fits best with them.
+        """
+        if self._known is None or self._known[0] != horizon or not np.isfinite(self._known[1].misfit):
+            return None
+        mean, smoothness, here = self._belief.mean, self._belief.smoothness, self._known[1]
+        x, tangents = self._motion(mean, horizon)
+        law = np.append(np.arange(self._n), len(mean) - 1)
+        start = np.arange(self._n, len(mean) - 1)
+        precision = here.information + prior_precision(self._n, 0.0, n_more=len(mean) - self._n)
+        of_start = precision[np.ix_(start, start)]
+        gain = np.linalg.solve(of_start, precision[np.ix_(start, law)])
+        information = here.information[np.ix_(law, law)] - precision[np.ix_(law, start)] @ gain
+        pull = here.pull[law] - gain.T @ (here.pull[start] - mean[start])
+        start_tangent, end_tangent = np.zeros((2, *x[-1].shape, self._n + 1))
+        start_tangent[:, :, :-1] = -self._start_tangent[:, :, self._n : -1] @ gain[:, :-1]
+        end_tangent[:, :, :-1] = tangents[-1, :, :, : self._n] - tangents[-1, :, :, self._n :] @ gain[:, :-1]
+        return PatternState(
+            mean=mean[law],
+            information=information,
+            vector=information @ mean[law] + pull,
+            smoothness=smoothness,
+            velocity_um_per_s=self.velocity_um_per_s,
+            first_photons_per_intensity=self.scale,
+            start_um=self._start_of(mean),
+            start_tangent=start_tangent,
+            end_s=float(self.observations.times_s[horizon - 1]),
+            end_um=x[-1],
+            end_tangent=end_tangent,
+            pixels=self.pixels,
+            n_frames=horizon,
+        )
