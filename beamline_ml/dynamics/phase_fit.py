@@ -18,7 +18,7 @@ from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.neighbours import build_pairs
 from beamline_ml.dynamics.phase_kernel import phase_tangent
 from beamline_ml.dynamics.phase_patterns import PhaseObservations, PhaseScattering
-from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.photon_information import brightest_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, roughness
@@ -126,7 +126,7 @@ class _Work:
         self.mean = np.zeros(self.blocks * self.n + 1)
         self.smoothness = np.full(self.blocks, FIRST_SMOOTHNESS)
         scattering = observations.scattering
-        self.pixels = chosen_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
+        self.pixels = brightest_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
         first = scattering.intensity(observations.start)
         self.scale = photons_per_intensity(observations.counts[0], first, scattering.used)
         observed = observations.counts[0].ravel()[self.pixels].astype(np.float64)

@@ -129,3 +129,12 @@ def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generato
     n_pixels = np.bincount(ring)[ring]
     share = np.bincount(ring, weights=light.ravel()[flat])[ring] / n_pixels + 1e-12 * light.max()
     return np.sort(rng.choice(flat, most, replace=False, p=share / share.sum()))
+
+
+def brightest_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator, most: int = N_PIXELS) -> IntArray:
+    """As :func:`chosen_pixels`, but drawn in proportion to their own light: for searches in bright runs."""
+    light = (counts.mean(axis=0) * used).ravel()
+    lit = np.count_nonzero(light)
+    if lit < 8:
+        raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
+    return np.sort(rng.choice(light.size, min(most, int(lit)), replace=False, p=light / light.sum())).astype(np.int64)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.mapped_scattering import MappedScattering
 from beamline_ml.dynamics.patterns import PatternScattering
-from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.photon_information import brightest_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.tangent_motion import motion_with_tangents, shortest_spacing_s
 from beamline_ml.errors import FitRefused
@@ -222,7 +222,7 @@ class _Work:
         self.smoothness = 1.0
         # Higher powers are the less likely the higher they are.
         self._roughness = np.repeat((1.0 + exponents().sum(axis=1)) ** 6, 2) / 100.0
-        self.pixels = chosen_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
+        self.pixels = brightest_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
         first = scattering.intensity(observations.start_um)
         self.scale = photons_per_intensity(observations.counts[0], first, scattering.used)
         observed = observations.counts[0].ravel()[self.pixels].astype(np.float64)
