@@ -3,9 +3,10 @@
 The neural ODE's forecast is the mean over members drawn from the fit, each with new particles and noise: what the
 sample does, as any speckles would show it. A run sees only so many speckles, and those that it saw will still be there
 for a while; asked for its own speckles, the forecast carries on what they added to the observed C2 as far as they
-persist (``carry_over``), which is what the same detector would measure next. The band holds the members' spread and the
-speckle noise that cannot be foreseen, both wider where blind forecasts of the run's own blocks missed by more than that
-(``band_scale``); a classical winner's band holds its rolling-origin error instead of the spread.
+persist (``carry_over``), which is what the same detector would measure next. The band holds the members' spread, wider
+where blind forecasts of the run's own blocks missed by more than that (``band_scale``), and the contrast's error; where
+it is about these speckles, also what cannot be foreseen of their noise. A classical winner's band holds its
+rolling-origin error and speckle noise.
 """
 
 from __future__ import annotations
@@ -147,9 +148,10 @@ def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) ->
     more = carried_on(result.observations, len(result.times_s), mean_f2, result.seed + 17)
     spread, s_spread = (np.sqrt(IGNORANCE) * values.std(axis=0, ddof=1) for values in (f2, log_s))
     c2 = 1.0 + contrast * mean_f2 + (more.c2 if own_speckles else 0.0)
-    # These speckles stray from the sample's C2, and so does the contrast of other ones.
-    strays = more.c2_sd if own_speckles else result.contrast_err[:, None, None] * mean_f2 / result.band_scale
-    c2_sd = result.band_scale * np.sqrt((contrast * spread) ** 2 + strays**2)
+    if own_speckles:
+        c2_sd = result.band_scale * np.hypot(contrast * spread, more.c2_sd)
+    else:
+        c2_sd = np.hypot(result.band_scale * contrast * spread, result.contrast_err[:, None, None] * mean_f2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)
     return _Ahead(c2, c2_sd, mean_log_s, s_sd)

@@ -19,7 +19,7 @@ from beamline_ml.dynamics.message_network import CORE, MessageNetwork
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.pattern_fit import fit_patterns
 from beamline_ml.dynamics.pattern_law import PatternFit
-from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering
+from beamline_ml.dynamics.patterns import PatternObservations, PatternScattering, expected_photons
 from beamline_ml.dynamics.photon_squares import DARK, HUBER
 from beamline_ml.dynamics.spline import spline_deviation
 from beamline_ml.dynamics.tangent_motion import shortest_spacing_s
@@ -30,9 +30,10 @@ from beamline_ml.records import Float64Array
 SHARE_OF_SPLINE = 0.4
 """Part of the time budget that the first look through a spline may take."""
 N_CURVE = 256
-CURVE_STEPS = 1000
+CURVE_STEPS = 4000
 CURVE_RATE, FINE_RATE = 1e-2, 2e-3
-POLISH_STEPS = 500
+POLISH_STEPS = 2000
+"""A quarter of both left errors of the curve that were larger than those of the photons."""
 SMALLEST_H = 1e-2
 MAX_ROUNDS = 4
 """More gained nothing that shows in the force."""
@@ -83,7 +84,7 @@ class NetworkFit:
     def patterns(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Expected photons, (n_times, size, size), at any times from the first one on."""
         x = self.positions(times_s, start_um)
-        return self.photons_per_intensity * np.stack([self.scattering.intensity(at) for at in x])
+        return expected_photons(self.scattering, self.photons_per_intensity, x)
 
 
 def fit_network(

@@ -8,7 +8,7 @@ import numpy as np
 
 from beamline_ml.dynamics.flow import Surrogates, move
 from beamline_ml.dynamics.pattern_state import PatternState
-from beamline_ml.dynamics.patterns import PatternScattering
+from beamline_ml.dynamics.patterns import PatternScattering, expected_photons
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.tangent_motion import integration_grid, shortest_spacing_s
 from beamline_ml.records import Float64Array
@@ -51,7 +51,7 @@ class PatternFit:
     def patterns(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Expected photons, (n_times, size, size), at any times from the first one on."""
         x = self.positions(times_s, start_um)
-        return self.photons_per_intensity * np.stack([self.scattering.intensity(at) for at in x])
+        return expected_photons(self.scattering, self.photons_per_intensity, x)
 
 
 def open_particles(start_um: Float64Array, times_s: Float64Array, longest_s: float | None = None) -> Surrogates:

@@ -7,7 +7,7 @@ A(q) = sum_j w(r_j) exp(-i q.r_j) factorises on a square detector, A = E_row^T d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,19 @@ class PatternScattering:
     def fading(self, x_um: Float64Array) -> Float64Array:
         """(n, 2) derivative of the logarithm of the beam's amplitude at each particle, in 1/um."""
         return np.zeros_like(x_um) if self.probe_um is None else np.asarray(-2.0 * x_um / self.probe_um**2, np.float64)
+
+
+class Intensity(Protocol):
+    """Whatever turns a state into a pattern: positions, positions and phases, a rigid object."""
+
+    def intensity(self, at: Float64Array, /) -> Float64Array:
+        """|A|^2, (size, size)."""
+        ...
+
+
+def expected_photons(scattering: Intensity, photons_per_intensity: float, states: Float64Array) -> Float64Array:
+    """Patterns (n_times, size, size) of the states along the first axis."""
+    return photons_per_intensity * np.stack([scattering.intensity(at) for at in states])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from scipy.linalg import block_diag
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.neighbours import build_pairs
+from beamline_ml.dynamics.patterns import expected_photons
 from beamline_ml.dynamics.phase_kernel import phase_tangent
 from beamline_ml.dynamics.phase_patterns import PhaseObservations, PhaseScattering
 from beamline_ml.dynamics.photon_information import brightest_pixels, photon_information, photons_per_intensity
@@ -66,7 +67,7 @@ class PhaseFit:
     def patterns(self, times_s: Float64Array, start: Float64Array | None = None) -> Float64Array:
         """Expected photons, (n_times, size, size)."""
         states = self.states(times_s, start)
-        return self.photons_per_intensity * np.stack([self.scattering.intensity(at) for at in states])
+        return expected_photons(self.scattering, self.photons_per_intensity, states)
 
 
 def phase_motion(

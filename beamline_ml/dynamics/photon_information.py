@@ -117,24 +117,35 @@ def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generato
     FitRefused
         When fewer than eight pixels saw a photon.
     """
-    light = counts.mean(axis=0) * used
-    lit = np.count_nonzero(light)
-    if lit < 8:
-        raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
+    light = _light(counts, used)
     flat = np.flatnonzero(used.ravel()).astype(np.int64)
     if len(flat) <= most:
         return flat
-    offset = [np.arange(n) - n // 2 for n in used.shape]
-    ring = np.rint(np.hypot(offset[0][:, None], offset[1][None, :])).astype(np.int64).ravel()[flat]
-    n_pixels = np.bincount(ring)[ring]
-    share = np.bincount(ring, weights=light.ravel()[flat])[ring] / n_pixels + 1e-12 * light.max()
-    return np.sort(rng.choice(flat, most, replace=False, p=share / share.sum()))
+    row, column = (np.arange(n) - n // 2 for n in used.shape)
+    ring = np.rint(np.hypot(row[:, None], column[None, :])).astype(np.int64).ravel()[flat]
+    share = (np.bincount(ring, weights=light[flat]) / np.maximum(np.bincount(ring), 1))[ring]
+    # Rings without a photon come last, but they may be needed.
+    return _drawn(flat, share + 1e-12 * share.max(), most, rng)
 
 
 def brightest_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator, most: int = N_PIXELS) -> IntArray:
-    """As :func:`chosen_pixels`, but drawn in proportion to their own light: for searches in bright runs."""
-    light = (counts.mean(axis=0) * used).ravel()
+    """As :func:`chosen_pixels`, but each in proportion to its own light.
+
+    More is to be learnt there, which a search among many wrong minima needs; a dim run comes out too bright.
+    """
+    light = _light(counts, used)
+    lit = np.flatnonzero(light).astype(np.int64)
+    return _drawn(lit, light[lit], min(most, len(lit)), rng)
+
+
+def _light(counts: NDArray[Any], used: BoolArray) -> Float64Array:
+    """Mean photons of every pixel, (size^2,); 0 where it is not used."""
+    light = np.asarray((counts.mean(axis=0) * used).ravel(), np.float64)
     lit = np.count_nonzero(light)
     if lit < 8:
         raise FitRefused(f"Only {lit} pixels saw a photon.", "Check mask and beam stop, or count longer.")
-    return np.sort(rng.choice(light.size, min(most, int(lit)), replace=False, p=light / light.sum())).astype(np.int64)
+    return light
+
+
+def _drawn(pixels: IntArray, share: Float64Array, n: int, rng: np.random.Generator) -> IntArray:
+    return np.sort(rng.choice(pixels, n, replace=False, p=share / share.sum()))

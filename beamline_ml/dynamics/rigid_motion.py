@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.mapped_scattering import MappedScattering
-from beamline_ml.dynamics.patterns import PatternScattering
+from beamline_ml.dynamics.patterns import PatternScattering, expected_photons
 from beamline_ml.dynamics.photon_information import brightest_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.tangent_motion import motion_with_tangents, shortest_spacing_s
@@ -149,7 +149,7 @@ class RigidFit:
     def patterns(self, times_s: Float64Array, start_um: Float64Array | None = None) -> Float64Array:
         """Expected photons, (n_times, size, size)."""
         at = self.positions(times_s, start_um)
-        return self.photons_per_intensity * np.stack([self.scattering.intensity(u) for u in at])
+        return expected_photons(self.scattering, self.photons_per_intensity, at)
 
 
 def exponents() -> IntArray:
