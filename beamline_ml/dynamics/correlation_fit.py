@@ -16,11 +16,11 @@ import numpy as np
 
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress, speckle_counts
-from beamline_ml.dynamics.flow import move, move_with_tangents
+from beamline_ml.dynamics.flow import Surrogates, move, move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.result import DynamicsFit
-from beamline_ml.dynamics.shells import shell_values, squared
+from beamline_ml.dynamics.shells import Shells, shell_values, squared
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from, prior_precision, regress
 from beamline_ml.dynamics.surrogates import Scene
@@ -65,10 +65,10 @@ class Progress:
 
 
 def simulate(
-    scene: Scene, times_s: Float64Array, parameters: Float64Array, seed: int
+    scene: Scene, seen: tuple[Surrogates, Shells], parameters: Float64Array
 ) -> tuple[Float64Array, Float64Array] | None:
     """f^2 (n_q, n_times, n_times) and log S (n_q, n_times) of one member; None when its motion is not finite."""
-    particles, shells = scene.surrogates(times_s, np.random.default_rng(seed))
+    particles, shells = seen
     try:
         coefficients = scene.velocity_scale_um_per_s * parameters[:-1]
         x = move(particles, coefficients, scene.cutoff_um, float(np.exp(parameters[-1])))
@@ -90,9 +90,11 @@ def simulate_all(
     FitRefused
         When fewer than half of the members have finite motion.
     """
-    seeds = np.random.SeedSequence(seed).generate_state(N_GROUPS)[groups_of(len(ensemble))]
+    groups = groups_of(len(ensemble))
     with ThreadPoolExecutor(n_threads) as threads:
-        jobs = [threads.submit(simulate, scene, times_s, p, int(s)) for p, s in zip(ensemble, seeds, strict=True)]
+        seeds = np.random.SeedSequence(seed).generate_state(N_GROUPS)[: groups.max() + 1]
+        made = list(threads.map(lambda own: scene.surrogates(times_s, np.random.default_rng(int(own))), seeds))
+        jobs = [threads.submit(simulate, scene, made[g], p) for g, p in zip(groups, ensemble, strict=True)]
         results = [job.result() for job in jobs]
     alive = [k for k, result in enumerate(results) if result is not None]
     if len(alive) < max(4, len(ensemble) // 2):

@@ -171,6 +171,7 @@ def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Fl
         result.n_boxes,
         result.n_per_box,
         result.steps_per_time,
+        result.start_structure_factor,
     )
     if result.stationary:
         lags = times - times[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array
 
-VERSION = 1
+VERSION = 2
 MAX_CHI2 = 3.8
 """Simulated runs of laws that the model contains gave 0.9 to 3.6 (22 runs, 170 to 770 speckles a ring); an anisotropic
 force, a drifting density and a setting gel gave 4.0 to 17 (16 runs)."""
@@ -74,6 +74,8 @@ class DynamicsFit:
     absolute: bool = False
     begin_s: float = 0.0
     """Age at which ``times_s`` begin to count."""
+    start_structure_factor: Float64Array = field(default_factory=lambda: np.empty(0))
+    """(n_q,) S of each ring with which the surrogate particles start; empty: they start without order."""
 
     @property
     def observations(self) -> CorrelationObservations:

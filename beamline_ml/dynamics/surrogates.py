@@ -5,18 +5,26 @@ Each ensemble member gets particles, wave vectors and noise of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
+from beamline_ml.dynamics.compression import ABSOLUTE_SCALE_SPREAD, log_s_of, speckle_counts
 from beamline_ml.dynamics.flow import Surrogates
+from beamline_ml.dynamics.matched_start import matched_start
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.shells import Shells, shells_of_box
 from beamline_ml.records import Float64Array, IntArray
 
 MAX_VECTORS_PER_RING = 40
+MATCHED_PER_RING = 120
+"""Wave vectors of a ring on which a start is made to scatter as the sample did."""
+FIRST_BLOCKS = 4
+"""From which S at the beginning is extrapolated."""
+ORDERED_CHI2 = 3.0
+"""Mean square of log S at the beginning over its error, above which a sample is taken to have some order then."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +42,25 @@ class Scene:
     n_boxes: int
     n_per_box: int
     steps_per_time: int
+    start_structure_factor: Float64Array = field(default_factory=lambda: np.empty(0))
+    """(n_q,) S of each ring at time 0; empty: particles start without order."""
 
     def surrogates(self, times_s: Float64Array, rng: np.random.Generator) -> tuple[Surrogates, Shells]:
         """Particles, their noise and the wave vectors they are seen at, for the given times."""
         n = self.n_boxes * self.n_per_box
         grid, snapshots = time_grid(times_s, self.steps_per_time)
-        start = rng.uniform(0.0, self.box_um, (n, 2))
+        start = self._start(rng.uniform(0.0, self.box_um, (n, 2)), rng)
         path = np.zeros((len(grid), n, 2))
         steps = np.sqrt(np.diff(grid))[:, None, None]
         np.cumsum(steps * rng.standard_normal((len(grid) - 1, n, 2)), axis=0, out=path[1:])
         shells = shells_of_box(self.box_um, self.edges_inv_um, MAX_VECTORS_PER_RING, rng)
         return Surrogates(start, self.n_boxes, self.box_um, grid, snapshots, path), shells
+
+    def _start(self, unordered_um: Float64Array, rng: np.random.Generator) -> Float64Array:
+        if not len(self.start_structure_factor):
+            return unordered_um
+        shells = shells_of_box(self.box_um, self.edges_inv_um, MATCHED_PER_RING, rng)
+        return matched_start(unordered_um, self.n_boxes, shells, self.start_structure_factor)
 
 
 def ring_edges(q_inv_um: Float64Array) -> Float64Array:
@@ -76,7 +92,30 @@ def make_scene(observations: CorrelationObservations, model: DynamicsModel) -> S
     reach = model.cutoff_um or max(3.2 / np.sqrt(density), 2.0 * np.pi / float(observations.q_inv_um.max()))
     reach = float(min(reach, 0.45 * box))
     velocity = 3.0 * reach / (float(observations.times_s[-1]) * max(1.0, density * reach**2))
-    return Scene(density, box, reach, velocity, edges, model.n_boxes, n_per_box, model.steps_per_time)
+    return Scene(
+        density,
+        box,
+        reach,
+        velocity,
+        edges,
+        model.n_boxes,
+        n_per_box,
+        model.steps_per_time,
+        start_structure_factor(observations),
+    )
+
+
+def start_structure_factor(observations: CorrelationObservations) -> Float64Array:
+    """(n_q,) S at the beginning of the observation; empty where it is not known, or 1 as far as can be told."""
+    if not observations.absolute:
+        return np.empty(0)
+    log_s, times = log_s_of(observations), observations.times_s
+    n = len(times) if observations.stationary else min(FIRST_BLOCKS, len(times))
+    at_0 = log_s.mean(axis=1) if observations.stationary else np.polyfit(times[:n], log_s[:, :n].T, 1)[1]
+    counting = observations.structure_factor_err
+    relative = 0.0 if counting is None else counting[:, 0] / observations.structure_factor[:, 0]
+    variance = ABSOLUTE_SCALE_SPREAD**2 + 1.0 / speckle_counts(observations) + np.asarray(relative) ** 2
+    return np.exp(at_0) if float((at_0**2 / variance).mean()) > ORDERED_CHI2 else np.empty(0)
 
 
 def time_grid(times_s: Float64Array, steps_per_time: int) -> tuple[Float64Array, IntArray]:

@@ -11,7 +11,8 @@ import stamina
 from beamline_ml.errors import ServiceError
 from beamline_ml.settings import PrefectSettings
 
-_TIMEOUT_S = 10.0
+# A server that is not there is found out at once; one that is there may wait long for its SQLite database.
+_TIMEOUTS_S = httpx.Timeout(30.0, connect=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class PrefectApi:
 
     def __init__(self, settings: PrefectSettings) -> None:
         self.settings = settings
-        self._http = httpx.Client(base_url=settings.api_url, timeout=_TIMEOUT_S)
+        self._http = httpx.Client(base_url=settings.api_url, timeout=_TIMEOUTS_S)
 
     def close(self) -> None:
         """Close the connection."""

@@ -33,18 +33,23 @@ NO_LIMIT_S = 3600.0
 DIFFUSION = 0.003
 
 
-def sample(system: SelfOrganising, n_times: int, seed: int, photons: float) -> RingSample:
-    """Let the boxes go and look at them every half second."""
+LATE = 6
+"""Times that a late observation has missed: it begins after three seconds, with S up to 3."""
+
+
+def sample(system: SelfOrganising, n_times: int, seed: int, photons: float, n_missed: int = 0) -> RingSample:
+    """Let the boxes go and look at them every half second, after ``n_missed`` of those."""
     rng = np.random.default_rng(seed)
     box = float(np.sqrt(PER_BOX / system.number_density_per_um2))
-    n_steps = EVERY * n_times + 1
+    n_steps = EVERY * (n_missed + n_times) + 1
     law = system.spline(96), system.cutoff_um, system.diffusion_um2_per_s
     x_um = np.empty((n_times, N_BOXES, PER_BOX, 2))
     for b in range(N_BOXES):
         motion = brownian_motion(rng.uniform(0, box, (PER_BOX, 2)), box, *law, STEP_S, n_steps, rng)
         for step, x in enumerate(motion):
-            if step % EVERY == 0 and step > 0:
-                x_um[step // EVERY - 1, b] = x
+            k = step // EVERY - 1 - n_missed
+            if step % EVERY == 0 and k >= 0:
+                x_um[k, b] = x
     times = STEP_S * EVERY * np.arange(1, n_times + 1)
     return scatter_into_rings(x_um, box, times, EDGES, photons, rng)
 
@@ -56,9 +61,11 @@ def observed(seen: RingSample, n: int) -> CorrelationObservations:
     return replace(seen.observations(n), c2_err=err, contrast=rings, contrast_err=0.03 * rings)
 
 
-def judged(system: SelfOrganising, n: int, factor: int, seed: int, photons: float = BRIGHT) -> dict[str, float]:
+def judged(
+    system: SelfOrganising, n: int, factor: int, seed: int, photons: float = BRIGHT, n_missed: int = 0
+) -> dict[str, float]:
     """RMSE of F in the future and cross block, of the forecast and of the best baseline; coverage; D; seconds."""
-    seen = sample(system, factor * n, seed, photons)
+    seen = sample(system, factor * n, seed, photons, n_missed)
     began = time.process_time()
     found = fit(observed(seen, n), DynamicsModel(n_threads=1), time_budget_s=NO_LIMIT_S, seed=seed)
     ahead = forecast(found, float(seen.times_s[-1]))
@@ -84,18 +91,23 @@ def _rmse(f: np.ndarray, truth: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -
 
 
 def rows() -> list[Row]:
-    """Brownian truth forecast to twice the run, and to four times half of it."""
+    """Brownian truth forecast to twice the run, to four times half of it, in dim light, and seen late."""
     torch.set_num_threads(1)
     system = SelfOrganising(diffusion_um2_per_s=DIFFUSION)
     twice = [judged(system, 20, 2, seed) for seed in SEEDS]
     four = [judged(system, 10, 4, seed) for seed in SEEDS]
     dim = [judged(system, 20, 2, seed, DIM) for seed in SEEDS]
-    for name, cases in (("2T", twice), ("4T", four), ("dim", dim)):
+    late = [judged(system, 20, 2, seed, n_missed=LATE) for seed in SEEDS]
+    for name, cases in (("2T", twice), ("4T", four), ("dim", dim), ("late", late)):
         for seed, case in zip(SEEDS, cases, strict=True):
             print(name, seed, {key: float(f"{value:.3g}") for key, value in case.items()}, file=sys.stderr)
     return [
         *_ratios("2T", twice, 0.5, 0.8),
         *_ratios("4T", four, 0.7, 1.0),
+        *_ratios("late", late, 0.5, 0.8),
+        row("diffusion_error_late", max(c["d_error"] for c in late), "relative, worst seed", 0.20, "goal, at most"),
+        row("coverage_2sigma_late", min(c["coverage"] for c in late), "share, worst seed", 0.85, "goal, at least"),
+        row("chi2_late", max(c["chi2"] for c in late), "worst seed"),
         row("c2_future_rmse_dim", float(np.median([c["future"] for c in dim])), "F, median", 0.03, "goal, at most"),
         row("c2_cross_rmse_dim", float(np.median([c["cross"] for c in dim])), "F, median", 0.06, "goal, at most"),
         row("diffusion_error_dim", max(c["d_error"] for c in dim), "relative, worst seed", 0.20, "goal, at most"),
