@@ -116,7 +116,8 @@ def xpcs_burst(
     exposure_s, period_s
         Exposure of a frame, and time between the starts of two frames, in s.
     sample
-        Name, or a mapping with ``name``, ``composition`` and, where known, ``number_density_per_um2``.
+        Name, or a mapping with ``name``, ``composition`` and, where known, ``number_density_per_um2`` and
+        ``unordered_counts_per_pixel`` (one number per ring: what the same particles without order would scatter).
     detector
         Detector that times itself.
     geometry

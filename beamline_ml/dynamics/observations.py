@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +129,7 @@ class CorrelationObservations:
         Raises
         ------
         FitRefused
-            When fewer than 8 frames or no ring can be used.
+            When fewer than 8 frames or no ring can be used, or ``mean_intensity`` is not one positive number per ring.
         """
         ages = blocks_of_age(two_time, n_blocks)
         stationary = is_stationary(two_time, ages)
@@ -138,11 +140,38 @@ class CorrelationObservations:
                 "No q ring shows a correlation above its noise.",
                 "Check the q-map and the contrast, or record more frames.",
             )
-        absolute = None if mean_intensity is None else np.asarray(mean_intensity, np.float64)
+        absolute = None if mean_intensity is None else _one_per_ring(mean_intensity, len(keep))
         q = two_time.q_inv_angstrom * INV_UM_PER_INV_ANGSTROM
         said = _warnings(blocks, number_density_per_um2, absolute)
         by_age = cls._from_blocks(ages, keep, q, number_density_per_um2, absolute, None, ()) if stationary else None
         return cls._from_blocks(blocks, keep, q, number_density_per_um2, absolute, by_age, said)
+
+    @classmethod
+    def of_run(cls, two_time: TwoTime, fits: RelaxationFits, sample: Mapping[str, Any]) -> CorrelationObservations:
+        """:meth:`from_two_time` with what the run's metadata say of its sample.
+
+        Parameters
+        ----------
+        sample
+            Entry ``sample`` of the start document. ``number_density_per_um2`` is looked for, and
+            ``unordered_counts_per_pixel``: what the same particles without order scatter into each ring, in counts per
+            pixel and frame (their form factor times the flux), which makes S(q, t) absolute.
+
+        Raises
+        ------
+        FitRefused
+            As :meth:`from_two_time`; or when one of the two is not a number, or not one for each ring.
+        """
+        density, unordered = (sample.get(name) for name in ("number_density_per_um2", "unordered_counts_per_pixel"))
+        try:
+            known = None if density is None else float(density)
+            intensity = None if unordered is None else np.asarray(unordered, np.float64)
+        except (TypeError, ValueError) as error:
+            raise FitRefused(
+                f"The sample's density {density!r} or its unordered_counts_per_pixel {unordered!r} is no number.",
+                "Correct the entry sample of the run's metadata, or leave out what is not known.",
+            ) from error
+        return cls.from_two_time(two_time, fits, known, intensity)
 
     @classmethod
     def _from_blocks(
@@ -175,6 +204,16 @@ class CorrelationObservations:
             by_age=by_age,
             warnings=warnings,
         )
+
+
+def _one_per_ring(mean_intensity: Float64Array, n_rings: int) -> Float64Array:
+    values = np.asarray(mean_intensity, np.float64)
+    if values.shape != (n_rings,) or not (np.isfinite(values).all() and (values > 0).all()):
+        raise FitRefused(
+            f"The scattering without order, {values}, is not one positive number for each of the {n_rings} rings.",
+            "Correct unordered_counts_per_pixel in the sample's metadata, or leave it out: S(q, t) is relative then.",
+        )
+    return values
 
 
 def _warnings(blocks: Blocks, density: float | None, mean_intensity: Float64Array | None) -> tuple[str, ...]:

@@ -266,11 +266,10 @@ class Follower:
             return
         self._forecaster.collect()
         record.publish_forecasts(self._forecaster.forecasts)
-        density = self._run.sample.get("number_density_per_um2")
         begin_s = float(rows.age_s[0])
         end_s = max(planned_frames(self._run) * self._run.frame_period_s, float(rows.age_s[-1]))
         until_s = begin_s + self._settings.analysis.forecast_factor * (end_s - begin_s)
-        self._forecaster.consider(rows, fits, None if density is None else float(density), until_s)
+        self._forecaster.consider(rows, fits, self._run.sample, until_s)
         if self._forecaster.forecasts:
             record.put_table(forecast_table(self.scores()))
 

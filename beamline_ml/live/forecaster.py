@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class Question:
 
     two_time: TwoTime
     relaxation: RelaxationFits
-    number_density_per_um2: float | None
+    sample: Mapping[str, Any]
+    """Entry ``sample`` of the start document."""
     until_s: float
     budget_s: float
 
@@ -108,7 +110,9 @@ class Forecaster:
         self.skipped = 0
         """Updates that no fit was made for, because one was being made."""
 
-    def consider(self, two_time: TwoTime, relaxation: RelaxationFits, density: float | None, until_s: float) -> bool:
+    def consider(
+        self, two_time: TwoTime, relaxation: RelaxationFits, sample: Mapping[str, Any], until_s: float
+    ) -> bool:
         """Begin a fit of the run so far, when it has grown enough and none is being made."""
         n_rows = two_time.c2.shape[1]
         if self._over or n_rows < max(FEWEST_ROWS, GROWTH * self._n_rows):
@@ -116,7 +120,7 @@ class Forecaster:
         if self._running is not None:
             self.skipped += 1
             return False
-        question = Question(two_time, relaxation, density, until_s, self._budget_for(two_time))
+        question = Question(two_time, relaxation, dict(sample), until_s, self._budget_for(two_time))
         self._running = self._process.submit(question, self._last)
         self._n_rows = n_rows
         return True
@@ -181,9 +185,7 @@ def answer(question: Question, before: Any | None) -> Answer:
     from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit, forecast
 
     try:
-        observations = CorrelationObservations.from_two_time(
-            question.two_time, question.relaxation, question.number_density_per_um2
-        )
+        observations = CorrelationObservations.of_run(question.two_time, question.relaxation, question.sample)
         state = before if before is not None and _same_rings(before, observations) else None
         found = fit(observations, DynamicsModel(), state=state, time_budget_s=question.budget_s)
         begin_s, end_s = (float(question.two_time.age_s[k]) for k in (0, -1))

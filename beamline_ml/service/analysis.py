@@ -307,11 +307,9 @@ def explain(subject: Subject, correlated: Correlated, analysis: AnalysisSettings
         return Explained(None, None, "No dynamics fit was asked for (model = none).")
     from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit, forecast
 
-    density = subject.description.sample.get("number_density_per_um2")
+    sample = subject.description.sample
     try:
-        observations = CorrelationObservations.from_two_time(
-            correlated.two_time, correlated.relaxation, None if density is None else float(density)
-        )
+        observations = CorrelationObservations.of_run(correlated.two_time, correlated.relaxation, sample)
         found = fit(observations, DynamicsModel(), time_budget_s=analysis.fit_budget_s)
         # The forecast continues the run's own clock, also where the first frames were left out.
         begin_s = float(correlated.two_time.age_s[0])

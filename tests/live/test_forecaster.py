@@ -42,7 +42,7 @@ def test_a_fit_that_fails_is_told_and_the_next_one_starts_from_nothing(
 ) -> None:
     promised = Promised()
     forecaster = Forecaster(cast(FitProcess, promised), 10.0)
-    assert forecaster.consider(*run, None, 2.0)
+    assert forecaster.consider(*run, {}, 2.0)
     assert not forecaster.has_answer
     promised.answers[0].set_exception(error)
     assert forecaster.has_answer
@@ -52,17 +52,17 @@ def test_a_fit_that_fails_is_told_and_the_next_one_starts_from_nothing(
         assert "did not converge" in forecaster.refusal
         assert "did not converge" in caplog.text
     forecaster._n_rows = 0  # as if the run had grown
-    assert forecaster.consider(*run, None, 2.0)
+    assert forecaster.consider(*run, {}, 2.0)
     assert promised.began_from == [None, None]
 
 
 def test_an_answer_is_where_the_next_fit_starts_from(run: tuple[TwoTime, RelaxationFits]) -> None:
     promised = Promised()
     forecaster = Forecaster(cast(FitProcess, promised), 10.0)
-    forecaster.consider(*run, None, 2.0)
+    forecaster.consider(*run, {}, 2.0)
     promised.answers[0].set_result(Answer("the fit", None, "too slow"))
     forecaster.collect()
     assert forecaster.refusal == "too slow"
     forecaster._n_rows = 0
-    forecaster.consider(*run, None, 2.0)
+    forecaster.consider(*run, {}, 2.0)
     assert promised.began_from == [None, "the fit"]
