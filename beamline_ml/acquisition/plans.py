@@ -117,7 +117,8 @@ def xpcs_burst(
         Exposure of a frame, and time between the starts of two frames, in s.
     sample
         Name, or a mapping with ``name``, ``composition`` and, where known, ``number_density_per_um2`` and
-        ``unordered_counts_per_pixel`` (one number per ring: what the same particles without order would scatter).
+        ``unordered_counts_per_pixel`` (one number per ring: what the same particles without order would scatter) and
+        ``age_at_start_s`` (how long before the run the sample was without order).
     detector
         Detector that times itself.
     geometry

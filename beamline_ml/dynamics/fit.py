@@ -163,7 +163,7 @@ def _assembled(
     measured_log_s = np.log(ages.structure_factor)
     offset = (measured_log_s - log_s).mean(axis=1, keepdims=True)
     result = DynamicsFit(
-        mode=_mode(observations, bool(len(scene.start_structure_factor))),
+        mode=_mode(observations, scene),
         coefficients=belief.mean[:-1] * scene.velocity_scale_um_per_s,
         covariance=covariance,
         cutoff_um=scene.cutoff_um,
@@ -197,6 +197,7 @@ def _assembled(
         absolute=observations.absolute,
         begin_s=ages.begin_s,
         start_structure_factor=scene.start_structure_factor,
+        waiting_s=scene.waiting_s,
     )
     _refuse_nan(result)
     return replace(result, warnings=_warnings(observations, result, progress))
@@ -258,7 +259,7 @@ def _blind(ages: CorrelationObservations, progress: Progress, n_seen: int) -> tu
     return f2 + more.c2 / contrast, log_s + shift
 
 
-def _mode(observations: CorrelationObservations, ordered: bool) -> str:
+def _mode(observations: CorrelationObservations, scene: Scene) -> str:
     kind = (
         "a stationary sample, folded onto lags" if observations.stationary else "an evolving sample, in blocks of age"
     )
@@ -266,7 +267,8 @@ def _mode(observations: CorrelationObservations, ordered: bool) -> str:
         "density known" if observations.number_density_per_um2 is not None else "density unknown: force times density"
     )
     scale = "S(q, t) absolute" if observations.absolute else "S(q, t) relative"
-    start = "started with S(q) as it was first seen" if ordered else "started without order"
+    start = "started with S(q) as it was first seen" if len(scene.start_structure_factor) else "started without order"
+    start += f" {scene.waiting_s:.4g} s earlier" if scene.waiting_s > 0.0 else ""
     return f"correlations of {kind}; {density}; {scale}; {start}"
 
 

@@ -172,6 +172,7 @@ def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Fl
         result.n_per_box,
         result.steps_per_time,
         result.start_structure_factor,
+        result.waiting_s,
     )
     if result.stationary:
         lags = times - times[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import BoolArray, Float64Array, RelaxationFits, TwoTime
 
 INV_UM_PER_INV_ANGSTROM = 1e4
+UNORDERED = "S(q, t) is relative: the sample is taken to be unordered at the first frame."
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class CorrelationObservations:
     stationary: bool = False
     absolute: bool = False
     """Whether ``structure_factor`` is S(q, t) itself."""
+    waiting_s: float = 0.0
+    """How long before the first frame used the sample was without order; 0: then, or not known."""
     begin_s: float = 0.0
     """Age of the sample at the first frame used; ``times_s`` count from there."""
     duration_s: float = 0.0
@@ -153,25 +156,24 @@ class CorrelationObservations:
         Parameters
         ----------
         sample
-            Entry ``sample`` of the start document. ``number_density_per_um2`` is looked for, and
-            ``unordered_counts_per_pixel``: what the same particles without order scatter into each ring, in counts per
-            pixel and frame (their form factor times the flux), which makes S(q, t) absolute.
+            Entry ``sample`` of the start document, of which these are looked for: ``number_density_per_um2``;
+            ``unordered_counts_per_pixel``, what the same particles without order scatter into each ring, in counts per
+            pixel and frame (their form factor times the flux), which makes S(q, t) absolute; ``age_at_start_s``, how
+            long before the run the sample was without order (mixed, melted, quenched).
 
         Raises
         ------
         FitRefused
-            As :meth:`from_two_time`; or when one of the two is not a number, or not one for each ring.
+            As :meth:`from_two_time`; or when one of these is not a number, not one for each ring, or an age negative.
         """
-        density, unordered = (sample.get(name) for name in ("number_density_per_um2", "unordered_counts_per_pixel"))
-        try:
-            known = None if density is None else float(density)
-            intensity = None if unordered is None else np.asarray(unordered, np.float64)
-        except (TypeError, ValueError) as error:
-            raise FitRefused(
-                f"The sample's density {density!r} or its unordered_counts_per_pixel {unordered!r} is no number.",
-                "Correct the entry sample of the run's metadata, or leave out what is not known.",
-            ) from error
-        return cls.from_two_time(two_time, fits, known, intensity)
+        density, age_s = _number(sample, "number_density_per_um2"), _number(sample, "age_at_start_s")
+        seen = cls.from_two_time(two_time, fits, density, _numbers(sample, "unordered_counts_per_pixel"))
+        if age_s is None:
+            return seen
+        if not (np.isfinite(age_s) and age_s >= 0.0):
+            raise FitRefused(f"An age_at_start_s of {age_s} s is not before the run.", "Correct the sample's entry.")
+        said = tuple(each for each in seen.warnings if each != UNORDERED)
+        return replace(seen, waiting_s=age_s + seen.begin_s, warnings=said)
 
     @classmethod
     def _from_blocks(
@@ -206,6 +208,26 @@ class CorrelationObservations:
         )
 
 
+def _number(sample: Mapping[str, Any], name: str) -> float | None:
+    """What a sample's metadata say under a name; None where they say nothing."""
+    values = _numbers(sample, name)
+    if values is not None and values.shape:
+        raise FitRefused(f"The sample's {name}, {sample[name]!r}, is not one number.", "Correct the sample's entry.")
+    return None if values is None else float(values)
+
+
+def _numbers(sample: Mapping[str, Any], name: str) -> Float64Array | None:
+    if sample.get(name) is None:
+        return None
+    try:
+        return np.asarray(sample[name], np.float64)
+    except (TypeError, ValueError) as error:
+        raise FitRefused(
+            f"The sample's {name}, {sample[name]!r}, is no number.",
+            "Correct the entry sample of the run's metadata, or leave out what is not known.",
+        ) from error
+
+
 def _one_per_ring(mean_intensity: Float64Array, n_rings: int) -> Float64Array:
     values = np.asarray(mean_intensity, np.float64)
     if values.shape != (n_rings,) or not (np.isfinite(values).all() and (values > 0).all()):
@@ -226,5 +248,5 @@ def _warnings(blocks: Blocks, density: float | None, mean_intensity: Float64Arra
     if density is None:
         said.append("The number density is unknown: the force is given times density, for a nominal density.")
     if mean_intensity is None and not blocks.stationary:
-        said.append("S(q, t) is relative: the sample is taken to be unordered at the first frame.")
+        said.append(UNORDERED)
     return tuple(said)

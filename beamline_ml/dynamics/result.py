@@ -76,6 +76,8 @@ class DynamicsFit:
     """Age at which ``times_s`` begin to count."""
     start_structure_factor: Float64Array = field(default_factory=lambda: np.empty(0))
     """(n_q,) S of each ring with which the surrogate particles start; empty: they start without order."""
+    waiting_s: float = 0.0
+    """How long before the first frame used that was."""
 
     @property
     def observations(self) -> CorrelationObservations:

@@ -21,6 +21,8 @@ from beamline_ml.records import Float64Array, IntArray
 MAX_VECTORS_PER_RING = 40
 MATCHED_PER_RING = 120
 """Wave vectors of a ring on which a start is made to scatter as the sample did."""
+LONGEST_GAP = 40
+"""Blocks in a gap, or before the run, that are integrated as finely as the run is; longer ones more coarsely."""
 FIRST_BLOCKS = 4
 """From which S at the beginning is extrapolated."""
 ORDERED_CHI2 = 3.0
@@ -44,11 +46,13 @@ class Scene:
     steps_per_time: int
     start_structure_factor: Float64Array = field(default_factory=lambda: np.empty(0))
     """(n_q,) S of each ring at time 0; empty: particles start without order."""
+    waiting_s: float = 0.0
+    """How long before time 0 the particles were without order."""
 
     def surrogates(self, times_s: Float64Array, rng: np.random.Generator) -> tuple[Surrogates, Shells]:
         """Particles, their noise and the wave vectors they are seen at, for the given times."""
         n = self.n_boxes * self.n_per_box
-        grid, snapshots = time_grid(times_s, self.steps_per_time)
+        grid, snapshots = time_grid(self.waiting_s + times_s, self.steps_per_time)
         start = self._start(rng.uniform(0.0, self.box_um, (n, 2)), rng)
         path = np.zeros((len(grid), n, 2))
         steps = np.sqrt(np.diff(grid))[:, None, None]
@@ -102,12 +106,16 @@ def make_scene(observations: CorrelationObservations, model: DynamicsModel) -> S
         n_per_box,
         model.steps_per_time,
         start_structure_factor(observations),
+        observations.waiting_s,
     )
 
 
 def start_structure_factor(observations: CorrelationObservations) -> Float64Array:
-    """(n_q,) S at the beginning of the observation; empty where it is not known, or 1 as far as can be told."""
-    if not observations.absolute:
+    """(n_q,) S at the beginning of the observation, to start with; empty: particles start without order.
+
+    That is so where they were without order a known time before, S is not known, or it is 1 as far as can be told.
+    """
+    if observations.waiting_s > 0.0 or not observations.absolute:
         return np.empty(0)
     log_s, times = log_s_of(observations), observations.times_s
     n = len(times) if observations.stationary else min(FIRST_BLOCKS, len(times))
@@ -124,7 +132,7 @@ def time_grid(times_s: Float64Array, steps_per_time: int) -> tuple[Float64Array,
     widest = float(np.median(np.diff(knots))) / steps_per_time
     pieces = [np.zeros(1)]
     for low, high in pairwise(knots):
-        n = min(max(1, int(np.ceil((high - low) / widest - 1e-9))), 12 * steps_per_time)
+        n = min(max(1, int(np.ceil((high - low) / widest - 1e-9))), LONGEST_GAP * steps_per_time)
         pieces.append(low + (high - low) * np.arange(1, n + 1) / n)
     grid = np.concatenate(pieces)
     return grid, np.abs(grid[None, :] - times_s[:, None]).argmin(axis=1).astype(np.int64)

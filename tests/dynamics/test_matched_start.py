@@ -94,10 +94,18 @@ def test_surrogates_start_as_the_sample_did(late: CorrelationObservations) -> No
 
 
 @pytest.mark.slow
-def test_a_sample_seen_late_gives_its_law(late: CorrelationObservations) -> None:
-    found = fit(late, DynamicsModel(), time_budget_s=280.0)
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({}, "started with S(q) as it was first seen"),
+        ({"absolute": False, "waiting_s": LATE * 0.5}, "started without order 3 s earlier"),
+    ],
+    ids=["structure factor", "age"],
+)
+def test_a_sample_seen_late_gives_its_law(late: CorrelationObservations, known: dict[str, float], said: str) -> None:
+    found = fit(replace(late, **known), DynamicsModel(), time_budget_s=280.0)
     assert found.describes_data
     assert found.diffusion_um2_per_s == pytest.approx(0.003, rel=0.2)
-    assert "started with S(q) as it was first seen" in found.mode
+    assert said in found.mode
     again = DynamicsFit.from_arrays(found.to_arrays())
     np.testing.assert_array_equal(forecast(again, 12.0).c2, forecast(found, 12.0).c2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,14 @@ def test_without_it_s_is_relative_and_the_run_says_so(run: tuple[TwoTime, Relaxa
     assert any("density is unknown" in said for said in seen.warnings)
 
 
+def test_a_known_age_counts_from_the_first_frame_used(run: tuple[TwoTime, RelaxationFits]) -> None:
+    correlated, fits = run
+    late = replace(correlated, age_s=correlated.age_s + 0.4)
+    seen = CorrelationObservations.of_run(late, fits, {"age_at_start_s": 2.0})
+    assert seen.waiting_s == pytest.approx(2.4)
+    assert not any("unordered" in said for said in seen.warnings)
+
+
 @pytest.mark.parametrize(
     ("sample", "culprit"),
     [
@@ -53,6 +62,9 @@ def test_without_it_s_is_relative_and_the_run_says_so(run: tuple[TwoTime, Relaxa
         ({"unordered_counts_per_pixel": [1.0, 2.0]}, "each of the 3 rings"),
         ({"unordered_counts_per_pixel": [1.0, 2.0, 0.0]}, "positive"),
         ({"unordered_counts_per_pixel": 3.0}, "each of the 3 rings"),
+        ({"age_at_start_s": "old"}, "'old'"),
+        ({"age_at_start_s": -1.0}, "not before the run"),
+        ({"age_at_start_s": [1.0, 2.0]}, "not one number"),
     ],
 )
 def test_what_is_no_number_is_refused_by_name(
