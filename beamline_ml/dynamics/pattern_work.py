@@ -38,6 +38,8 @@ LONGEST_STEP = 3.0
 LONGEST_MOVE = 1.0
 """Of a coordinate of the start in one step, in units of its expected error."""
 FIRST_SMOOTHNESS = 10.0
+LARGEST_TANGENT = 1e15
+"""Of positions to parameters in their units: beyond, single precision ends, and the motion is far too stiff anyway."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,10 @@ class PatternWork:
             self._known = (horizon, self._evaluate(belief.mean, horizon))
         here = self._known[1]
         if not np.isfinite(here.misfit):
-            raise FitRefused("The particles' motion is not finite.", "Use more frames per second or a shorter cutoff.")
+            raise FitRefused(
+                "The particles' motion is not finite.",
+                "Use more frames per second or a shorter cutoff, and look at what was said to be known of the law.",
+            )
         target = belief_from(
             here.information,
             here.pull,
@@ -143,7 +148,7 @@ class PatternWork:
         """What the frames up to the horizon say, and what was said of the start."""
         seen = self.observations
         x, tangents = self._motion(mean, horizon)
-        if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
+        if not (np.isfinite(x).all() and np.abs(tangents).max() < LARGEST_TANGENT):
             return Evaluation.nowhere(len(mean))
         pixels = self._last_pixels if horizon == len(seen.times_s) else self.pixels
         scale = self.scale * np.exp(mean[-1])

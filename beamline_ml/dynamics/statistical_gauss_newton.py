@@ -19,6 +19,8 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
 SMOOTHNESS_RANGE = (2.0, 100.0)
+MOST_OF_KNOWN = 1e4
+"""Upper end of that range for a spline that is known beforehand: what is left to learn may be very little."""
 BEND, SIZE = 0.15, 4.5
 """Expected second difference, and size, of coefficients away from the core."""
 FLANK = (4.0, 0.15)
@@ -97,6 +99,8 @@ def belief_from(
     """
     n = len(at) - 1 if n_coefficients is None else n_coefficients
     weights, rough = np.array(smoothness, np.float64, ndmin=1), roughness(n, core)
+    is_known = prior_mean[: n * len(weights)].reshape(len(weights), n).any(axis=1)
+    most = np.where(is_known, MOST_OF_KNOWN, SMOOTHNESS_RANGE[1])
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
     for _ in range(8):
@@ -111,7 +115,7 @@ def belief_from(
             undetermined = np.trace(covariance[own, own] @ precision[own, own])
             learnt = mean[own] - prior_mean[own]
             wanted = max(n - undetermined, 0.5) / max(float(learnt @ rough @ learnt), 1e-9)
-            weights[k] = np.clip(np.sqrt(weights[k] * wanted), *SMOOTHNESS_RANGE)
+            weights[k] = np.clip(np.sqrt(weights[k] * wanted), SMOOTHNESS_RANGE[0], most[k])
     return Belief(mean, 0.5 * (covariance + covariance.T), weights if np.ndim(smoothness) else float(weights[0]), chi2)
 
 
@@ -166,7 +170,7 @@ def regress(
     values, vectors = np.linalg.eigh(raw - noise * inverse)
     values = np.clip(values, 0.0, None)
     # Where a direction is mostly noise, so is its gradient: both shrink alike.
-    share = values / np.maximum(np.einsum("pi,pq,qi->i", vectors, raw, vectors), 1e-300)
+    share = np.minimum(values / np.maximum(np.einsum("pi,pq,qi->i", vectors, raw, vectors), 1e-300), 1.0)
     weight = 1.0 / (1.0 + shared)
     information = (vectors * values) @ vectors.T * weight
     pull = -(vectors * share) @ vectors.T @ (slope @ mean) * weight
