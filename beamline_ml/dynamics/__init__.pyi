@@ -4,6 +4,7 @@ from .mapped_scattering import MappedScattering as MappedScattering
 from .model import DynamicsModel as DynamicsModel
 from .network_fit import NetworkFit as NetworkFit
 from .observations import CorrelationObservations as CorrelationObservations
+from .one_body import OneBody as OneBody
 from .pattern_forecast import PatternForecast as PatternForecast
 from .pattern_forecast import forecast_patterns as forecast_patterns
 from .pattern_law import PatternFit as PatternFit

@@ -188,7 +188,8 @@ def _tangent_stage(
     n_modes = shells.modes(scene.n_boxes)
     # One set of surrogates has far fewer modes than the data have speckles, and its noise is the larger one.
     weight = 1.0 / (1.0 + float(np.median(speckle_counts(observations) / n_modes)))
-    prior_mean = np.append(np.zeros(model.n_coefficients), np.log(first_diffusion(observations)))
+    known = model.known_coefficients(scene.cutoff_um) / scene.velocity_scale_um_per_s
+    prior_mean = np.append(known, np.log(first_diffusion(observations)))
     prior = np.asarray(np.linalg.inv(prior_precision(model.n_coefficients, FIRST_SMOOTHNESS)), np.float64)
     belief = Belief(prior_mean, prior, FIRST_SMOOTHNESS, 1.0)
     for _ in range(TANGENT_STEPS):
@@ -270,7 +271,8 @@ def _ensemble_stage(
     information = np.zeros((ensemble.shape[1], ensemble.shape[1]))
     pull = np.zeros(ensemble.shape[1])
     information[varied, varied], pull[varied], _, chi2 = regress(ensemble[:, varied], differences, group)
-    prior_mean = np.append(np.zeros(model.n_coefficients), progress.belief.mean[-1])
+    known = model.known_coefficients(scene.cutoff_um) / scene.velocity_scale_um_per_s
+    prior_mean = np.append(known, progress.belief.mean[-1])
     belief = belief_from(information, pull, ensemble.mean(axis=0), prior_mean, progress.belief.smoothness, chi2)
     progress.belief = _trusted(progress.belief, belief, spread)
     progress.n_times = horizon

@@ -13,7 +13,7 @@ from beamline_ml.dynamics.baselines import Observed
 from beamline_ml.dynamics.compression import contrasts, log_s_of, speckle_counts
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter, simulate_all
-from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.pattern_fit import fit_patterns
@@ -109,6 +109,7 @@ def fit(
     if isinstance(observations, PhaseObservations | RigidObservations):
         if state is not None:
             raise FitRefused("Fits of phases and rigid objects do not go on from an earlier one.", "Leave state out.")
+        _refuse_terms(model.terms, "Phases and rigid objects have laws of their own", "Leave it out.")
         if isinstance(observations, RigidObservations):
             return fit_rigid(observations, budget, seed)
         return fit_phase_patterns(observations, model, budget, seed)
@@ -121,6 +122,8 @@ def fit(
         )
     if model.messages != "spline":
         raise FitRefused(f"Correlations are fitted through a spline, not a {model.messages}.", "Leave messages out.")
+    unseen = tuple(name for name in model.terms if name != "known_force")
+    _refuse_terms(unseen, "C2 averaged over azimuth shows no drift and no direction", "Fit patterns instead.")
     if isinstance(state, PatternFit | NetworkFit):
         raise FitRefused("A fit of patterns cannot go on with correlations.", "Give an earlier fit of correlations.")
     scene = make_scene(observations, model)
@@ -141,10 +144,27 @@ def _of_patterns(
             f"A {type(state).__name__} cannot go on as a {wanted.__name__}.", f"Give an earlier {wanted.__name__}."
         )
     if isinstance(state, PatternFit):
+        _refuse_other_law(model, state)
         return go_on(state, observations)
     if model.messages == "spline":
         return fit_patterns(observations, model, budget_s, seed)
     return fit_network(observations, model, budget_s, seed, state if isinstance(state, NetworkFit) else None)
+
+
+def _refuse_terms(names: tuple[str, ...], why: str, remedy: str) -> None:
+    if names:
+        raise FitRefused(f"{why}: they cannot be fitted with {', '.join(names)}.", remedy)
+
+
+def _refuse_other_law(model: DynamicsModel, state: PatternFit) -> None:
+    """New frames change a law's numbers, not its terms; a model that asks for none takes what the fit has."""
+    wanted = 2 * model.angular_harmonics, DRIFT_PARAMETERS[model.drift]
+    if wanted != (0, 0) and wanted != (len(state.angular_coefficients), state.n_drift):
+        raise FitRefused(
+            f"The fit to go on from has {len(state.angular_coefficients) // 2} angular harmonics and "
+            f"{state.n_drift} numbers of a drift; the model asks for others.",
+            "Fit the run from its beginning, or leave drift and angular_harmonics out.",
+        )
 
 
 def _assembled(

@@ -2,7 +2,8 @@
 
 Additive noise makes the stochastic equation dx = u(x) dt + sqrt(2 D) dw an ordinary one for y = x - sqrt(2 D) w(t),
 w a fixed path (Doss 1977, Sussmann 1978): dy/dt = u(y + sqrt(2 D) w(t)). torchdiffeq integrates y together with the
-tangents dy/dp of all parameters p = (spline coefficients, log D); the fused kernel of ``pair_kernel`` does the work.
+tangents dy/dp of all parameters p = (those of the law, log D); the fused kernels of ``pair_kernel`` and
+``angular_kernel`` do the work.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 import torch
 from torchdiffeq import odeint
 
+from beamline_ml.dynamics.motion_law import MotionLaw
 from beamline_ml.dynamics.neighbours import Pairs, build_pairs, still_valid
-from beamline_ml.dynamics.pair_kernel import pair_tangent, pair_velocity
 from beamline_ml.records import Float64Array, IntArray
 
 
@@ -50,10 +51,10 @@ class Surrogates:
 class _Field:
     """Right-hand side for torchdiffeq: velocities, and tangents where asked."""
 
-    def __init__(self, particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float) -> None:
+    def __init__(self, particles: Surrogates, law: MotionLaw, diffusion: float) -> None:
         self._particles = particles
-        self._coefficients = np.ascontiguousarray(coefficients)
-        self._cutoff_um = cutoff_um
+        self._law = law
+        cutoff_um = law.cutoff_um
         self._amplitude = float(np.sqrt(2.0 * diffusion))
         self._pairs: Pairs | None = None
         # A skin pays only where particles need several steps to cross it.
@@ -68,7 +69,7 @@ class _Field:
             expected = 0 if self._pairs is None else int(1.2 * len(self._pairs.first))
             particles = self._particles
             self._pairs = build_pairs(
-                x, particles.box_um, self._cutoff_um, particles.n_boxes, self._skin_um, capacity=expected
+                x, particles.box_um, self._law.cutoff_um, particles.n_boxes, self._skin_um, capacity=expected
             )
         return self._pairs
 
@@ -79,8 +80,7 @@ class _Field:
         x = self.positions(self._step(t), y.numpy())
         pairs = self._neighbours(x)
         out = np.zeros_like(x)
-        box = self._particles.box_um
-        pair_velocity(x, box, pairs.first, pairs.second, self._coefficients, self._cutoff_um, out)
+        self._law.add_velocities(x, self._particles.box_um, pairs, out)
         return torch.from_numpy(out)
 
     def with_tangents(
@@ -92,17 +92,27 @@ class _Field:
         tangent[:, :, -1] += 0.5 * self._amplitude * self._particles.path[step]
         pairs = self._neighbours(x)
         out, out_tangent = np.zeros_like(x), np.zeros_like(tangent)
-        coefficients, cutoff = self._coefficients, self._cutoff_um
-        box = self._particles.box_um
-        pair_tangent(x, box, pairs.first, pairs.second, coefficients, cutoff, tangent, out, out_tangent)
+        self._law.add_tangents(x, self._particles.box_um, pairs, tangent, out, out_tangent)
         return torch.from_numpy(out), torch.from_numpy(out_tangent)
 
 
 def move(
     particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = "euler"
 ) -> Float64Array:
+    """As :func:`follow`, under a radial pair force with spline coefficients (n_coefficients,) in um/s."""
+    return follow(particles, MotionLaw.radial(coefficients, cutoff_um), diffusion, method)
+
+
+def move_with_tangents(
+    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = "euler"
+) -> tuple[Float64Array, Float64Array]:
+    """As :func:`follow_with_tangents`, under a radial pair force."""
+    return follow_with_tangents(particles, MotionLaw.radial(coefficients, cutoff_um), diffusion, method)
+
+
+def follow(particles: Surrogates, law: MotionLaw, diffusion: float, method: str) -> Float64Array:
     """Positions at the snapshots, (n_times, n_particles, 2) um; ``method`` is a fixed-step one of torchdiffeq."""
-    field = _Field(particles, coefficients, cutoff_um, diffusion)
+    field = _Field(particles, law, diffusion)
     grid = torch.from_numpy(particles.grid_s)
     times = _output_times(particles)
     y = odeint(
@@ -116,12 +126,11 @@ def move(
     return np.stack([field.positions(int(k), y[n + skip].numpy()) for n, k in enumerate(particles.snapshots)])
 
 
-def move_with_tangents(
+def follow_with_tangents(
     particles: Surrogates,
-    coefficients: Float64Array,
-    cutoff_um: float,
+    law: MotionLaw,
     diffusion: float,
-    method: str = "euler",
+    method: str,
     start_tangent: Float64Array | None = None,
 ) -> tuple[Float64Array, Float64Array]:
     """Positions and their derivatives at the snapshots.
@@ -129,19 +138,20 @@ def move_with_tangents(
     Parameters
     ----------
     start_tangent
-        (n, 2, n_coefficients + 1) derivative of the start itself; None: the start does not depend on the parameters.
+        (n, 2, m) derivative of the start itself to m > n_parameters parameters, the law's first and log D last; None:
+        there are no others, and the start depends on none.
 
     Returns
     -------
     x, tangents
-        (n_times, n, 2) um and (n_times, n, 2, n_coefficients + 1): derivative to each coefficient, then to log D.
+        (n_times, n, 2) um and (n_times, n, 2, m): derivative to each parameter of the law, then to log D.
     """
-    field = _Field(particles, coefficients, cutoff_um, diffusion)
+    field = _Field(particles, law, diffusion)
     grid = torch.from_numpy(particles.grid_s)
     times = _output_times(particles)
     start = torch.from_numpy(particles.start_um)
     if start_tangent is None:
-        start_tangent = np.zeros((*particles.start_um.shape, len(coefficients) + 1))
+        start_tangent = np.zeros((*particles.start_um.shape, law.n_parameters + 1))
     y, tangents = odeint(
         field.with_tangents,
         (start, torch.from_numpy(start_tangent)),

@@ -59,8 +59,13 @@ def fit_patterns(
         When the start positions do not explain the run, and none nearby does: they must be right to half a neighbour
         distance (the mean distance to the nearest neighbour).
     FitRefused
-        When the motion does not stay finite.
+        When the motion does not stay finite, or a plane wave is asked for a uniform drift.
     """
+    if model.drift == "uniform" and observations.scattering.probe_um is None:
+        raise FitRefused(
+            "Under a plane wave the patterns do not change when all particles move alike: they show no uniform drift.",
+            "Give the scattering its probe_um, or leave the drift out.",
+        )
     began = time.monotonic()
     deadline, no_more_starts = began + time_budget_s, began + SHARE_OF_START * time_budget_s
     n_frames = len(observations.times_s)

@@ -26,8 +26,8 @@ class PatternForecast:
     photons: Float64Array
     """(n_times, size, size) mean over the members."""
     photons_sd: Float64Array
-    """(n_times, size, size) standard deviation between members: the uncertainty of the force, and of a start that had
-    to be corrected, without photon noise."""
+    """(n_times, size, size) standard deviation between members: the uncertainty of the law, and of a start that had to
+    be corrected, without photon noise."""
 
 
 def forecast_patterns(
@@ -49,8 +49,8 @@ def forecast_patterns(
     mean: Float64Array | float = 0.0
     square: Float64Array | float = 0.0
     members = _drawn(found, max(2, n_members), np.random.default_rng(seed))
-    for k, (coefficients, own_start_um) in enumerate(members):
-        patterns = replace(found, coefficients=coefficients, start_um=own_start_um).patterns(times_s, start_um)
+    for k, member in enumerate(members):
+        patterns = member.patterns(times_s, start_um)
         off = patterns - mean
         mean = mean + off / (k + 1)
         square = square + off * (patterns - mean)
@@ -58,15 +58,22 @@ def forecast_patterns(
     return PatternForecast(np.asarray(times_s, np.float64), np.asarray(mean, np.float64), np.sqrt(variance))
 
 
-def _drawn(found: PatternFit, n_members: int, rng: np.random.Generator) -> list[tuple[Float64Array, Float64Array]]:
-    """Coefficients and start of each member."""
+def _drawn(found: PatternFit, n_members: int, rng: np.random.Generator) -> list[PatternFit]:
+    """The fit with laws and starts that the data leave possible."""
     covariance = found.covariance if found.joint_covariance is None else found.joint_covariance
     values, vectors = np.linalg.eigh(covariance)
     factor = vectors * np.sqrt(np.clip(values, 0.0, None))
     half = rng.standard_normal(((n_members + 1) // 2, len(values))) @ factor.T
-    off = np.concatenate([half, -half])[:n_members]
-    n = len(found.coefficients)
-    if found.joint_covariance is None:
-        return [(found.coefficients + of_law, found.start_um) for of_law in off]
-    shape = found.start_um.shape
-    return [(found.coefficients + each[:n], found.start_um + each[n:].reshape(shape)) for each in off]
+    return [_moved(found, off) for off in np.concatenate([half, -half])[:n_members]]
+
+
+def _moved(found: PatternFit, off: Float64Array) -> PatternFit:
+    """The fit with changes added to the first of its law's parameters and, where there are more, to its start."""
+    law = found.law
+    parameters, of_start = law.parameters, off[law.n_parameters :]
+    of_law = off[: law.n_parameters]
+    parameters[: len(of_law)] += of_law
+    moved = found.with_law(law.with_parameters(parameters))
+    if not len(of_start):
+        return moved
+    return replace(moved, start_um=found.start_um + of_start.reshape(found.start_um.shape))

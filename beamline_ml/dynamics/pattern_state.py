@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array, IntArray
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,18 @@ class PatternState:
     """Knowledge of the parameters and the particles at the last frame; its size does not depend on the run's length."""
 
     mean: Float64Array
-    """(m + 1,) coefficients in units of ``velocity_um_per_s``, and the logarithm of the photons per unit of intensity
-    over ``first_photons_per_intensity``."""
+    """(m + 1,) parameters of the law in their ``unit``, and the logarithm of the photons per unit of intensity over
+    ``first_photons_per_intensity``."""
     information: Float64Array
     """(m + 1, m + 1) what all frames so far said, without the prior."""
     vector: Float64Array
     """(m + 1,) information times the parameters that these frames alone would like best."""
-    smoothness: float
-    velocity_um_per_s: float
+    prior_mean: Float64Array
+    """(m + 1,) what was known of the parameters beforehand; 0 where nothing was."""
+    smoothness: Float64Array
+    """(n_splines,) weight of the smoothness prior of each spline."""
+    unit: Float64Array
+    """(m,) um/s, for a drift's gradient 1/s."""
     first_photons_per_intensity: float
     start_um: Float64Array
     """(n, 2) where the particles began, for the parameters ``mean``."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.dynamics.flow import move_with_tangents
+from beamline_ml.dynamics.flow import follow_with_tangents
 from beamline_ml.dynamics.growing_horizon import Evaluation
 from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
 from beamline_ml.dynamics.pattern_state import PatternState
@@ -48,15 +48,7 @@ def go_on(fit: PatternFit, observations: PatternObservations) -> PatternFit:
 def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: Float64Array) -> PatternFit:
     """The fit after one more block: counts (n_frames, size, size) at times (n_frames,) after the state's end."""
     block = _Block(fit, state, counts, np.append(state.end_s, times_s))
-    prior = belief_from(
-        state.information,
-        state.vector - state.information @ state.mean,
-        state.mean,
-        np.zeros(len(state.mean)),
-        state.smoothness,
-        fit.chi2,
-        OPEN_CORE,
-    )
+    prior = block.belief(state.information, state.vector - state.information @ state.mean, state.mean, state.smoothness)
     mean = state.mean
     for _ in range(STEPS):
         target = block.combined(block.evaluate(mean), mean, prior.smoothness)
@@ -70,21 +62,23 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
         mean=mean,
         information=state.information + seen.information,
         vector=state.vector + seen.information @ mean + seen.pull,
-        smoothness=at.smoothness,
+        smoothness=np.atleast_1d(at.smoothness),
         start_um=state.start_um + state.start_tangent @ (mean - state.mean),
         end_s=float(times_s[-1]),
         end_um=block.end_um,
         end_tangent=block.end_tangent,
         n_frames=state.n_frames + n_new,
     )
-    v0 = state.velocity_um_per_s
+    law = fit.law.with_parameters(state.unit * mean[:-1])
+    covariance = np.outer(state.unit, state.unit) * at.covariance[:-1, :-1] * max(1.0, chi2)
+    n = len(fit.coefficients)
     return replace(
-        fit,
-        coefficients=v0 * mean[:-1],
-        covariance=v0**2 * at.covariance[:-1, :-1] * max(1.0, chi2),
+        fit.with_law(law),
+        covariance=covariance[:n, :n],
         chi2=chi2,
         start_um=carried.start_um,
-        joint_covariance=None,  # what is left unknown of a start shows in the frames to come as anything else does
+        # What is left unknown of a start shows in the frames to come as anything else does.
+        joint_covariance=None if law.n_parameters == n else covariance,
         photons_per_intensity=state.first_photons_per_intensity * float(np.exp(mean[-1])),
         times_s=np.append(fit.times_s[: fit.used_frames], times_s),
         used_frames=carried.n_frames,
@@ -111,26 +105,32 @@ class _Block:
     def evaluate(self, mean: Float64Array) -> Evaluation:
         """What the block says; keeps the particles at its end."""
         state, fit = self._state, self._fit
-        v0 = state.velocity_um_per_s
         start = state.end_um + state.end_tangent @ (mean - state.mean)
-        x, tangents = move_with_tangents(
-            open_particles(start, self._times_s), v0 * mean[:-1], fit.cutoff_um, 0.0, "rk4", state.end_tangent / v0
-        )
+        unit = np.append(state.unit, 1.0)
+        law = fit.law.with_parameters(state.unit * mean[:-1])
+        particles = open_particles(start, self._times_s)
+        x, tangents = follow_with_tangents(particles, law, 0.0, "rk4", state.end_tangent / unit)
         if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
             raise FitRefused("The particles' motion is not finite.", "Fit the run again from its beginning.")
-        self.end_um, self.end_tangent = x[-1], v0 * tangents[-1]
+        self.end_um, self.end_tangent = x[-1], unit * tangents[-1]
         return photon_information(
             fit.scattering,
             self._counts,
             x[1:],
-            v0 * tangents[1:, :, :, :-1],
+            state.unit * tangents[1:, :, :, :-1],
             state.pixels,
             state.first_photons_per_intensity * np.exp(mean[-1]),
         )
 
-    def combined(self, seen: Evaluation, at: Float64Array, smoothness: float) -> Belief:
+    def combined(self, seen: Evaluation, at: Float64Array, smoothness: float | Float64Array) -> Belief:
         """Belief from all frames, linearised at ``at``."""
         state = self._state
         earlier = state.vector - state.information @ at
-        information, pull = state.information + seen.information, earlier + seen.pull
-        return belief_from(information, pull, at, np.zeros(len(at)), smoothness, self._fit.chi2, OPEN_CORE)
+        return self.belief(state.information + seen.information, earlier + seen.pull, at, smoothness)
+
+    def belief(
+        self, information: Float64Array, pull: Float64Array, at: Float64Array, smoothness: float | Float64Array
+    ) -> Belief:
+        """Belief from what frames said, linearised at ``at``, and the prior."""
+        known, n = self._state.prior_mean, len(self._fit.coefficients)
+        return belief_from(information, pull, at, known, smoothness, self._fit.chi2, OPEN_CORE, n)

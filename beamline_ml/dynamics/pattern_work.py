@@ -3,7 +3,7 @@
 A start that was read from the first frame alone is only as good as the photons of one frame, and may be a wrong minimum
 of it. Later frames know better: every one of them depends on where the particles began. So a free start is fitted
 together with the force, its 2 n coordinates as so many parameters more; the motion's tangents carry them as they carry
-the coefficients.
+those of the law.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from beamline_ml.dynamics.flow import move_with_tangents
+from beamline_ml.dynamics.flow import follow_with_tangents
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped
-from beamline_ml.dynamics.model import DynamicsModel
+from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
+from beamline_ml.dynamics.motion_law import MotionLaw
+from beamline_ml.dynamics.one_body import OneBody
 from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
@@ -36,6 +38,8 @@ LONGEST_STEP = 3.0
 LONGEST_MOVE = 1.0
 """Of a coordinate of the start in one step, in units of its expected error."""
 FIRST_SMOOTHNESS = 10.0
+LARGEST_TANGENT = 1e15
+"""Of positions to parameters in their units: beyond, single precision ends, and the motion is far too stiff anyway."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ class FreeStart:
 
 
 class PatternWork:
-    """A fit of the force to all frames from the start in ``observations``; where that is free, it is the first guess.
+    """A fit of the law to all frames from the start in ``observations``; where that is free, it is the first guess.
 
-    Parameters are the coefficients in units of ``velocity_um_per_s``, the coordinates of a free start as deviations
+    Parameters are those of the law in a unit each (``_units``), the coordinates of a free start as deviations
     from the given one in units of their expected error, and the logarithm of the photons per unit of intensity over
     those that the first frame alone asks for.
     """
@@ -61,22 +65,25 @@ class PatternWork:
     ) -> None:
         self.observations, self._free = observations, free
         start = observations.start_um
+        given = start if free is None else free.given_um
         extent = np.ptp(start, axis=0)
         density = len(start) / max(float(np.pi / 4 * extent[0] * extent[1]), 1e-12)
-        self.cutoff_um = model.cutoff_um or 4.0 / float(np.sqrt(density))
+        cutoff_um = model.cutoff_um or 4.0 / float(np.sqrt(density))
         duration = float(observations.times_s[-1] - observations.times_s[0])
-        self.velocity_um_per_s = 3.0 * self.cutoff_um / (duration * max(1.0, density * self.cutoff_um**2))
-        self._n = model.n_coefficients
+        velocity_um_per_s = 3.0 * cutoff_um / (duration * max(1.0, density * cutoff_um**2))
+        self._model, self._law = model, law_beforehand(model, cutoff_um, given.mean(axis=0))
+        self._unit = _units(self._law, velocity_um_per_s, float(extent.max()), duration)
+        self._m = m = self._law.n_parameters
         offsets = np.empty(0) if free is None else (start - free.given_um).ravel() / free.error_um
-        mean = np.concatenate([np.zeros(self._n), offsets, np.zeros(1)])
-        self._belief = Belief(mean, np.eye(len(mean)), FIRST_SMOOTHNESS, 1.0)
+        mean = np.concatenate([self._law.parameters / self._unit, offsets, np.zeros(1)])
+        self._prior_mean = mean.copy()
+        self._prior_mean[m:] = 0.0
+        self._belief = Belief(mean, np.eye(len(mean)), np.full(len(self._law.splines), FIRST_SMOOTHNESS), 1.0)
         self._start_tangent = np.zeros((*start.shape, len(mean)))
         if free is not None:
-            self._start_tangent[:, :, self._n : -1] = free.error_um * np.eye(start.size).reshape(*start.shape, -1)
-        self._unit = np.ones(len(mean) - 1)
-        self._unit[: self._n] = self.velocity_um_per_s
+            self._start_tangent[:, :, m:-1] = free.error_um * np.eye(start.size).reshape(*start.shape, -1)
         self._longest = np.full(len(mean), LONGEST_STEP)
-        self._longest[self._n : -1] = LONGEST_MOVE
+        self._longest[m:-1] = LONGEST_MOVE
         self._known: tuple[int, Evaluation] | None = None
         used, rng = observations.scattering.used, np.random.default_rng(seed)
         self.pixels = chosen_pixels(observations.counts, used, rng)
@@ -91,23 +98,26 @@ class PatternWork:
             self._known = (horizon, self._evaluate(belief.mean, horizon))
         here = self._known[1]
         if not np.isfinite(here.misfit):
-            raise FitRefused("The particles' motion is not finite.", "Use more frames per second or a shorter cutoff.")
+            raise FitRefused(
+                "The particles' motion is not finite.",
+                "Use more frames per second or a shorter cutoff, and look at what was said to be known of the law.",
+            )
         target = belief_from(
             here.information,
             here.pull,
             belief.mean,
-            np.zeros(len(belief.mean)),
+            self._prior_mean,
             belief.smoothness,
             here.chi2,
             self._core(horizon),
-            self._n,
+            self._law.splines.shape[1],
         )
         found = damped(belief.mean, target.mean, here.misfit, lambda mean: self._evaluate(mean, horizon), self._longest)
         if found is not None:
             self._belief = Belief(found[0], target.covariance, target.smoothness, found[1].chi2)
             self._known = (horizon, found[1])
             return here.misfit - found[1].misfit
-        smoother = min(2.0 * belief.smoothness, SMOOTHNESS_RANGE[1])
+        smoother = np.minimum(2.0 * belief.smoothness, SMOOTHNESS_RANGE[1])
         self._belief = Belief(belief.mean, target.covariance, smoother, here.chi2)
         return 0.0
 
@@ -120,49 +130,63 @@ class PatternWork:
         """(n, 2) um."""
         if self._free is None:
             return self.observations.start_um
-        offsets = mean[self._n : -1].reshape(self._free.given_um.shape)
+        offsets = mean[self._m : -1].reshape(self._free.given_um.shape)
         return np.asarray(self._free.given_um + self._free.error_um * offsets, np.float64)
 
     def _motion(self, mean: Float64Array, horizon: int) -> tuple[Float64Array, Float64Array]:
         """Particles at the frames up to the horizon, and their derivatives to all parameters but the brightness."""
         particles = open_particles(self._start_of(mean), self.observations.times_s[:horizon])
-        coefficients = self.velocity_um_per_s * mean[: self._n]
-        x, tangents = move_with_tangents(particles, coefficients, self.cutoff_um, 0.0, "rk4", self._start_tangent)
-        return x, self._unit * tangents[:, :, :, :-1]
+        x, tangents = follow_with_tangents(particles, self._law_of(mean), 0.0, "rk4", self._start_tangent)
+        unit = np.ones(len(mean) - 1)
+        unit[: self._m] = self._unit
+        return x, unit * tangents[:, :, :, :-1]
+
+    def _law_of(self, mean: Float64Array) -> MotionLaw:
+        return self._law.with_parameters(self._unit * mean[: self._m])
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
         """What the frames up to the horizon say, and what was said of the start."""
         seen = self.observations
         x, tangents = self._motion(mean, horizon)
-        if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
+        if not (np.isfinite(x).all() and np.abs(tangents).max() < LARGEST_TANGENT):
             return Evaluation.nowhere(len(mean))
         pixels = self._last_pixels if horizon == len(seen.times_s) else self.pixels
         scale = self.scale * np.exp(mean[-1])
         found = photon_information(seen.scattering, seen.counts[:horizon], x, tangents, pixels, scale)
-        return replace(found, misfit=found.misfit + float((mean[self._n : -1] ** 2).sum()))
+        return replace(found, misfit=found.misfit + float((mean[self._m : -1] ** 2).sum()))
 
     def result(self, horizon: int, warnings: tuple[str, ...]) -> PatternFit:
         """The fit so far."""
-        belief, observations = self._belief, self.observations
-        unit = self._unit.copy()
-        if self._free is not None:
-            unit[self._n :] = self._free.error_um
+        belief, observations, free = self._belief, self.observations, self._free
+        unit = np.ones(len(belief.mean) - 1)
+        unit[: self._m] = self._unit
+        unit[self._m :] = 1.0 if free is None else free.error_um
         joint = belief.covariance[:-1, :-1] * max(1.0, belief.chi2) * np.outer(unit, unit)
+        law = self._law_of(belief.mean)
+        n = law.splines.shape[1]
         return PatternFit(
-            coefficients=self.velocity_um_per_s * belief.mean[: self._n],
-            covariance=joint[: self._n, : self._n],
-            cutoff_um=self.cutoff_um,
+            coefficients=law.splines[0],
+            covariance=joint[:n, :n],
+            cutoff_um=law.cutoff_um,
             chi2=belief.chi2,
             scattering=observations.scattering,
             start_um=self._start_of(belief.mean),
             times_s=observations.times_s,
             used_frames=horizon,
             photons_per_intensity=self.scale * float(np.exp(belief.mean[-1])),
-            mode="patterns; start known" if self._free is None else "patterns; start corrected",
-            joint_covariance=None if self._free is None else joint,
-            warnings=warnings,
+            mode=_mode(self._model, corrected=free is not None),
+            joint_covariance=None if len(joint) == n else joint,
+            warnings=(*warnings, *self._unseen()),
             state=self._state(horizon),
+            angular_coefficients=law.splines[1:],
+            drift=law.drift,
+            n_drift=law.n_drift,
         )
+
+    def _unseen(self) -> tuple[str, ...]:
+        if self._law.n_drift and self.observations.scattering.probe_um is None:
+            return ("Under a plane wave the patterns show the drift's gradient, but not its velocity.",)
+        return ()
 
     def _state(self, horizon: int) -> PatternState | None:
         """The knowledge so far, and the particles at the last frame used with their derivatives.
@@ -173,22 +197,24 @@ class PatternWork:
             return None
         mean, smoothness, here = self._belief.mean, self._belief.smoothness, self._known[1]
         x, tangents = self._motion(mean, horizon)
-        law = np.append(np.arange(self._n), len(mean) - 1)
-        start = np.arange(self._n, len(mean) - 1)
-        precision = here.information + prior_precision(self._n, 0.0, n_more=len(mean) - self._n)
+        m, n = self._m, self._law.splines.shape[1]
+        law = np.append(np.arange(m), len(mean) - 1)
+        start = np.arange(m, len(mean) - 1)
+        precision = here.information + prior_precision(n, 0.0, n_more=len(mean) - n)
         of_start = precision[np.ix_(start, start)]
         gain = np.linalg.solve(of_start, precision[np.ix_(start, law)])
         information = here.information[np.ix_(law, law)] - precision[np.ix_(law, start)] @ gain
         pull = here.pull[law] - gain.T @ (here.pull[start] - mean[start])
-        start_tangent, end_tangent = np.zeros((2, *x[-1].shape, self._n + 1))
-        start_tangent[:, :, :-1] = -self._start_tangent[:, :, self._n : -1] @ gain[:, :-1]
-        end_tangent[:, :, :-1] = tangents[-1, :, :, : self._n] - tangents[-1, :, :, self._n :] @ gain[:, :-1]
+        start_tangent, end_tangent = np.zeros((2, *x[-1].shape, m + 1))
+        start_tangent[:, :, :-1] = -self._start_tangent[:, :, m:-1] @ gain[:, :-1]
+        end_tangent[:, :, :-1] = tangents[-1, :, :, :m] - tangents[-1, :, :, m:] @ gain[:, :-1]
         return PatternState(
             mean=mean[law],
             information=information,
             vector=information @ mean[law] + pull,
-            smoothness=smoothness,
-            velocity_um_per_s=self.velocity_um_per_s,
+            prior_mean=self._prior_mean[law],
+            smoothness=np.atleast_1d(smoothness),
+            unit=self._unit,
             first_photons_per_intensity=self.scale,
             start_um=self._start_of(mean),
             start_tangent=start_tangent,
@@ -198,3 +224,33 @@ class PatternWork:
             pixels=self.pixels,
             n_frames=horizon,
         )
+
+
+def law_beforehand(model: DynamicsModel, cutoff_um: float, about_um: Float64Array) -> MotionLaw:
+    """What the model knows before it sees data; a drift that is fitted is written around ``about_um`` (2,)."""
+    splines = np.zeros((1 + 2 * model.angular_harmonics, model.n_coefficients))
+    splines[0] = model.known_coefficients(cutoff_um)
+    n_drift = DRIFT_PARAMETERS[model.drift]
+    drift = model.known_drift
+    if n_drift:
+        drift = (drift or OneBody(np.zeros(2))).around(about_um)
+    return MotionLaw(splines, cutoff_um, drift, n_drift)
+
+
+def _units(law: MotionLaw, velocity_um_per_s: float, extent_um: float, duration_s: float) -> Float64Array:
+    """(n_parameters,) in which the law's parameters are expected to be of order one: what a run could still show."""
+    drift = np.repeat([3.0 * extent_um / duration_s, 3.0 / duration_s], [2, 4])
+    return np.append(np.full(law.splines.size, velocity_um_per_s), drift[: law.n_drift])
+
+
+def _mode(model: DynamicsModel, corrected: bool) -> str:
+    said = ["patterns", "start corrected" if corrected else "start known"]
+    if model.drift != "none":
+        said.append(f"drift {model.drift}")
+    if model.known_drift is not None:
+        said.append("a drift known")
+    if model.angular_harmonics:
+        said.append(f"angular harmonics {model.angular_harmonics}")
+    if model.known_force is not None:
+        said.append("a force known")
+    return "; ".join(said)

@@ -19,6 +19,8 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
 SMOOTHNESS_RANGE = (2.0, 100.0)
+MOST_OF_KNOWN = 1e4
+"""Upper end of that range for a spline that is known beforehand: what is left to learn may be very little."""
 BEND, SIZE = 0.15, 4.5
 """Expected second difference, and size, of coefficients away from the core."""
 FLANK = (4.0, 0.15)
@@ -29,7 +31,8 @@ OPEN_CORE = (2000.0, 0.03)
 """The same when the answer is nearly there: hardly anything is asked of the core, and the band there becomes as wide as
 the data leave it. From the beginning, it would let a fit go astray."""
 SPREAD_OF_MORE = 1.0
-"""Of all parameters after the coefficients: log D, the logarithm of a brightness, errors of a start in their unit."""
+"""Of all parameters after the coefficients: log D, the logarithm of a brightness, and a drift and the errors of a start
+in their units."""
 LARGEST_PARAMETER = 1e9
 """In units of the velocity scale: whatever moves so fast is no motion that was seen."""
 
@@ -42,8 +45,8 @@ class Belief:
     """(n_coefficients + 1,)."""
     covariance: Float64Array
     """(n_coefficients + 1, n_coefficients + 1)."""
-    smoothness: float
-    """Weight of the smoothness prior that the evidence asks for."""
+    smoothness: float | Float64Array
+    """Weight of the smoothness prior that the evidence asks for; (n_splines,) where there are several splines."""
     chi2: float
     """Sum of squared differences at the mean, over the number of rows, noise of the simulation taken off."""
 
@@ -66,10 +69,10 @@ def roughness(n: int, core: tuple[float, float] = CORE) -> Float64Array:
 
 
 def prior_precision(
-    n_coefficients: int, smoothness: float, core: tuple[float, float] = CORE, n_more: int = 1
+    n_coefficients: int, smoothness: float | Float64Array, core: tuple[float, float] = CORE, n_more: int = 1
 ) -> Float64Array:
-    """Precision of the coefficients and of ``n_more`` parameters after them under the prior."""
-    coefficients = smoothness * roughness(n_coefficients, core)
+    """Precision under the prior: of one spline's coefficients for each smoothness, then of ``n_more`` parameters."""
+    coefficients = np.kron(np.diag(np.atleast_1d(smoothness)), roughness(n_coefficients, core))
     return np.asarray(block_diag(coefficients, np.eye(n_more) / SPREAD_OF_MORE**2), np.float64)
 
 
@@ -78,16 +81,16 @@ def belief_from(
     pull: Float64Array,
     at: Float64Array,
     prior_mean: Float64Array,
-    smoothness: float,
+    smoothness: float | Float64Array,
     chi2: float,
     core: tuple[float, float] = CORE,
     n_coefficients: int | None = None,
 ) -> Belief:
     """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
 
-    The first ``n_coefficients`` parameters are the spline's; None: all but the last. MacKay's fixed point (Neural
-    Computation 4, 415 (1992)): the prior's weight is the number of well-determined coefficients over the roughness of
-    the answer.
+    The first parameters are those of the splines, one for each smoothness, of ``n_coefficients`` each; None: one, all
+    parameters but the last. MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number
+    of well-determined coefficients over the roughness of what the answer differs by from the prior's mean.
 
     Raises
     ------
@@ -95,20 +98,25 @@ def belief_from(
         When the answer is not finite, or out of all proportion.
     """
     n = len(at) - 1 if n_coefficients is None else n_coefficients
+    weights, rough = np.array(smoothness, np.float64, ndmin=1), roughness(n, core)
+    is_known = prior_mean[: n * len(weights)].reshape(len(weights), n).any(axis=1)
+    most = np.where(is_known, MOST_OF_KNOWN, SMOOTHNESS_RANGE[1])
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
     for _ in range(8):
-        precision = prior_precision(n, smoothness, core, len(at) - n)
+        precision = prior_precision(n, weights, core, len(at) - n * len(weights))
         total = information + precision
         mean = at + np.linalg.solve(total, pull + precision @ (prior_mean - at))
         if not np.abs(mean).max() < LARGEST_PARAMETER:
             raise _unexplained()
         covariance = np.linalg.inv(total)
-        undetermined = np.trace(covariance[:n, :n] @ precision[:n, :n])
-        rough = mean[:n] @ roughness(n, core) @ mean[:n]
-        wanted = max(n - undetermined, 0.5) / max(float(rough), 1e-9)
-        smoothness = float(np.clip(np.sqrt(smoothness * wanted), *SMOOTHNESS_RANGE))
-    return Belief(mean, 0.5 * (covariance + covariance.T), smoothness, chi2)
+        for k in range(len(weights)):
+            own = slice(k * n, (k + 1) * n)
+            undetermined = np.trace(covariance[own, own] @ precision[own, own])
+            learnt = mean[own] - prior_mean[own]
+            wanted = max(n - undetermined, 0.5) / max(float(learnt @ rough @ learnt), 1e-9)
+            weights[k] = np.clip(np.sqrt(weights[k] * wanted), SMOOTHNESS_RANGE[0], most[k])
+    return Belief(mean, 0.5 * (covariance + covariance.T), weights if np.ndim(smoothness) else float(weights[0]), chi2)
 
 
 def _unexplained() -> FitRefused:
@@ -162,7 +170,7 @@ def regress(
     values, vectors = np.linalg.eigh(raw - noise * inverse)
     values = np.clip(values, 0.0, None)
     # Where a direction is mostly noise, so is its gradient: both shrink alike.
-    share = values / np.maximum(np.einsum("pi,pq,qi->i", vectors, raw, vectors), 1e-300)
+    share = np.minimum(values / np.maximum(np.einsum("pi,pq,qi->i", vectors, raw, vectors), 1e-300), 1.0)
     weight = 1.0 / (1.0 + shared)
     information = (vectors * values) @ vectors.T * weight
     pull = -(vectors * share) @ vectors.T @ (slope @ mean) * weight
