@@ -52,7 +52,8 @@ class DynamicsModel:
     laboratory the force may have beside its radial part."""
     known_force: Callable[[Float64Array], Float64Array] | None = None
     """Radial force in um/s, (n,), at distances (n,) in um, as far as it is known: the fit starts there, and learns the
-    rest. Where the density is not known, it is the force times density over the assumed one."""
+    rest. Where the density is not known, it is the force times density over the assumed one. A fit of patterns that
+    goes on with new frames keeps what it knew at its beginning."""
     known_drift: OneBody | None = None
     """Fits of patterns: drift as far as it is known. What ``drift`` lets the fit find starts there, the rest stays."""
     steps_per_time: int = 6

@@ -117,7 +117,7 @@ class PatternWork:
             self._belief = Belief(found[0], target.covariance, target.smoothness, found[1].chi2)
             self._known = (horizon, found[1])
             return here.misfit - found[1].misfit
-        smoother = np.minimum(2.0 * belief.smoothness, SMOOTHNESS_RANGE[1])
+        smoother = np.maximum(belief.smoothness, np.minimum(2.0 * belief.smoothness, SMOOTHNESS_RANGE[1]))
         self._belief = Belief(belief.mean, target.covariance, smoother, here.chi2)
         return 0.0
 

@@ -93,8 +93,9 @@ def likeness(found: PatternFit, truth: np.ndarray, times: tuple[int, ...]) -> li
 
 
 def unaided_chi2(observations: PatternObservations) -> float:
-    """Of a radial force alone, as far as the given start goes; the front door would try other starts for a while."""
-    return fit_growing(PatternWork(observations, MODEL, 0), len(observations.times_s), np.inf).chi2
+    """Of a radial force alone on half the run; not through the front door, which would try other starts for a while."""
+    n = N_FRAMES // 2
+    return fit_growing(PatternWork(until(observations, n), MODEL, 0), n, np.inf).chi2
 
 
 def error(found: PatternFit, true: np.ndarray, values: np.ndarray | None = None) -> float:
@@ -162,13 +163,21 @@ def test_a_known_part_of_the_force_helps_where_little_was_seen(truths: Truths) -
     assert error(aided, true) < 0.6 * min(error(unaided, true), 0.2)
 
 
-@pytest.mark.parametrize("wrong", [lambda r: 2.0 * SYSTEM.radial_force(r), lambda r: 0.03 * np.exp(-r / 0.2)])
+WRONG = {
+    "twice": lambda r: 2.0 * SYSTEM.radial_force(r),
+    "no_attraction": lambda r: 0.03 * np.exp(-r / 0.2),
+    "opposite": lambda r: -SYSTEM.radial_force(np.maximum(r, 0.1)),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_what_is_wrongly_known_of_the_force_is_corrected(
     wrong: Callable[[np.ndarray], np.ndarray], truths: Truths
 ) -> None:
     model, bright = replace(MODEL, known_force=wrong), seen(truths("radial"), 1000.0, 20)
     before = fit(bright, model, time_budget_s=0.0)
-    np.testing.assert_allclose(before.kernel(RADII)[0], wrong(RADII), atol=0.05 * np.abs(wrong(RADII)).max())
+    smooth = RADII[RADII > 0.2]
+    np.testing.assert_allclose(before.kernel(smooth)[0], wrong(smooth), atol=0.03 * np.abs(wrong(smooth)).max())
     found = fit(bright, model, time_budget_s=LONG)
     assert error(found, SYSTEM.radial_force(RADII)) < 0.03
     assert found.chi2 == pytest.approx(1.0, abs=0.02)
@@ -233,17 +242,23 @@ def test_a_forecast_draws_from_the_drift_as_well(flowing: PatternFit) -> None:
     assert 0.0 < spread[1][OPTICS.used].mean() < spread[2][OPTICS.used].mean()
 
 
-@pytest.mark.slow
 def test_a_wrong_start_is_corrected_in_a_flow(truths: Truths) -> None:
-    observations = seen(truths("flowing"), 1000.0)
+    """Start, force and drift together; new frames then go on with the law, which the start follows."""
     wrong = START + np.random.default_rng(2).normal(0.0, 0.05, START.shape)
-    found = fit(replace(observations, start_um=wrong), replace(MODEL, drift="linear"), time_budget_s=LONG)
+    observations = replace(seen(truths("flowing"), 1000.0), start_um=wrong)
+    found = fit(until(observations, 30), replace(MODEL, drift="linear"), time_budget_s=LONG)
     assert found.mode == "patterns; start corrected; drift linear"
     assert found.joint_covariance is not None
     assert len(found.joint_covariance) == found.law.n_parameters + 2 * N
     assert found.chi2 == pytest.approx(1.0, abs=0.05)
-    assert_flow(found, 0.1, 0.02)
-    assert likeness(found, truths("flowing"), (4,))[0] > 0.99
+    assert_flow(found, 0.15, 0.02)
+    late = fit(observations, state=found)
+    assert late.joint_covariance is not None
+    assert late.state is not None
+    assert len(late.joint_covariance) == late.law.n_parameters
+    assert_flow(late, 0.15, 0.02)
+    np.testing.assert_allclose(late.positions(TIMES[:N_FRAMES])[-1], late.state.end_um, atol=2e-3)
+    assert likeness(late, truths("flowing"), (4,))[0] > 0.99
 
 
 def test_a_plane_wave_shows_shear_but_no_velocity(truths: Truths) -> None:
