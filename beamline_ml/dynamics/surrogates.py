@@ -26,7 +26,8 @@ LONGEST_GAP = 40
 FIRST_BLOCKS = 4
 """From which S at the beginning is extrapolated."""
 ORDERED_CHI2 = 3.0
-"""Mean square of log S at the beginning over its error, above which a sample is taken to have some order then."""
+"""Mean square of the differences between rings in log S at the beginning, over their errors, above which a sample is
+taken to have some order then."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def make_scene(observations: CorrelationObservations, model: DynamicsModel) -> S
 def start_structure_factor(observations: CorrelationObservations) -> Float64Array:
     """(n_q,) S at the beginning of the observation, to start with; empty: particles start without order.
 
-    That is so where they were without order a known time before, S is not known, or it is 1 as far as can be told.
+    That is so where they were without order a known time before, S is not known, or all rings have the same as far as
+    can be told.
     """
     if observations.waiting_s > 0.0 or not observations.absolute:
         return np.empty(0)
@@ -123,7 +125,9 @@ def start_structure_factor(observations: CorrelationObservations) -> Float64Arra
     counting = observations.structure_factor_err
     relative = 0.0 if counting is None else counting[:, 0] / observations.structure_factor[:, 0]
     variance = ABSOLUTE_SCALE_SPREAD**2 + 1.0 / speckle_counts(observations) + np.asarray(relative) ** 2
-    return np.exp(at_0) if float((at_0**2 / variance).mean()) > ORDERED_CHI2 else np.empty(0)
+    # The same factor in all rings is no order: light, or particles, that the scale does not know of.
+    of_q = at_0 - np.average(at_0, weights=1.0 / variance)
+    return np.exp(at_0) if float((of_q**2 / variance).mean()) > ORDERED_CHI2 else np.empty(0)
 
 
 def time_grid(times_s: Float64Array, steps_per_time: int) -> tuple[Float64Array, IntArray]:

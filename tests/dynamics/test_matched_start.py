@@ -82,6 +82,8 @@ def test_only_a_sample_with_order_is_matched(late: CorrelationObservations) -> N
     early = replace(late, structure_factor=chance[:, None] * growing)
     assert start_structure_factor(early).size == 0
     assert start_structure_factor(late).max() > 1.8
+    half_lit = replace(early, structure_factor=0.5 * early.structure_factor)
+    assert start_structure_factor(half_lit).size == 0, "half of the light is no order"
     assert start_structure_factor(replace(late, absolute=False)).size == 0, "what is relative says nothing of it"
 
 
