@@ -23,11 +23,10 @@ MATCHED_PER_RING = 120
 """Wave vectors of a ring on which a start is made to scatter as the sample did."""
 LONGEST_GAP = 40
 """Blocks in a gap, or before the run, that are integrated as finely as the run is; longer ones more coarsely."""
-FIRST_BLOCKS = 4
+FIRST_BLOCKS = 5
 """From which S at the beginning is extrapolated."""
-ORDERED_CHI2 = 3.0
-"""Mean square of the differences between rings in log S at the beginning, over their errors, above which a sample is
-taken to have some order then."""
+ORDERED_CHI2 = 2.5
+"""Mean square of log S at the beginning over its error, above which a sample is taken to have some order then."""
 
 
 @dataclass(frozen=True)
@@ -114,20 +113,26 @@ def make_scene(observations: CorrelationObservations, model: DynamicsModel) -> S
 def start_structure_factor(observations: CorrelationObservations) -> Float64Array:
     """(n_q,) S at the beginning of the observation, to start with; empty: particles start without order.
 
-    That is so where they were without order a known time before, S is not known, or all rings have the same as far as
-    can be told.
+    That is so where they were without order a known time before, S is not known, or it is 1 as far as can be told, or
+    smaller by the same factor in all rings.
     """
     if observations.waiting_s > 0.0 or not observations.absolute:
         return np.empty(0)
     log_s, times = log_s_of(observations), observations.times_s
-    n = len(times) if observations.stationary else min(FIRST_BLOCKS, len(times))
-    at_0 = log_s.mean(axis=1) if observations.stationary else np.polyfit(times[:n], log_s[:, :n].T, 1)[1]
+    at_0, unsure = (log_s.mean(axis=1), np.zeros(1)) if observations.stationary else _at_the_beginning(times, log_s)
     counting = observations.structure_factor_err
     relative = 0.0 if counting is None else counting[:, 0] / observations.structure_factor[:, 0]
-    variance = ABSOLUTE_SCALE_SPREAD**2 + 1.0 / speckle_counts(observations) + np.asarray(relative) ** 2
-    # The same factor in all rings is no order: light, or particles, that the scale does not know of.
-    of_q = at_0 - np.average(at_0, weights=1.0 / variance)
-    return np.exp(at_0) if float((of_q**2 / variance).mean()) > ORDERED_CHI2 else np.empty(0)
+    variance = ABSOLUTE_SCALE_SPREAD**2 + 1.0 / speckle_counts(observations) + np.asarray(relative) ** 2 + unsure**2
+    # Too little in all rings alike is no order, but fewer particles or less light than the scale stands for.
+    order = at_0 - min(float(np.average(at_0, weights=1.0 / variance)), 0.0)
+    return np.exp(at_0) if float((order**2 / variance).mean()) > ORDERED_CHI2 else np.empty(0)
+
+
+def _at_the_beginning(times_s: Float64Array, log_s: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """(n_q,) log S at time 0 by a parabola through the first blocks, and how far from a line through them that is."""
+    n = min(FIRST_BLOCKS, len(times_s))
+    line, parabola = (np.polyfit(times_s[:n], log_s[:, :n].T, degree)[-1] for degree in (1, 2))
+    return parabola, parabola - line
 
 
 def time_grid(times_s: Float64Array, steps_per_time: int) -> tuple[Float64Array, IntArray]:
