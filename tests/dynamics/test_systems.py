@@ -264,6 +264,19 @@ def test_example_self_organising(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert is_figure(tmp_path / "figure.png")
 
 
+def test_example_driven_particles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("driven_particles", N=40, N_FRAMES=30, ALONE_S=5.0).main(tmp_path / "figure.png")
+    said = capsys.readouterr().out
+    alone, whole = figures(said, "chi-squared of a radial force alone")
+    assert alone > 1.3 > 1.05 > whole
+    shear, sd, true = figures(said, "shear rate (1/s)")
+    assert abs(shear - true) < 4.0 * sd < 0.02
+    assert figures(said, "error of its cos 2 phi")[0] < 0.1
+    ours, lost = figures(said, "correlation with the truth at 4 runs")
+    assert ours > 0.97 > 0.7 > lost
+    assert is_figure(tmp_path / "figure.png")
+
+
 def test_example_brownian_colloids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example("brownian_colloids", N_BOXES=2, N_TIMES=10).main(tmp_path / "figure.png")
     said = capsys.readouterr().out
