@@ -13,6 +13,8 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import BoolArray, Float64Array, RelaxationFits, TwoTime
 
 INV_UM_PER_INV_ANGSTROM = 1e4
+POSSIBLE_S = (0.02, 50.0)
+POSSIBLE_LAST_S = (0.4, 2.5)
 UNORDERED = "S(q, t) is relative: the sample is taken to be unordered at the first frame."
 
 
@@ -29,7 +31,7 @@ class CorrelationObservations:
     c2_err: Float64Array
     """(n_q, n_times, n_times) standard error from counting noise alone; speckle sampling noise is modelled."""
     structure_factor: Float64Array
-    """(n_q, n_times): mean intensity; its scale per q is a nuisance unless ``absolute``."""
+    """(n_q, n_times): S(q, t), or mean intensity, whose scale per q is then a nuisance (see ``absolute``)."""
     q_inv_um: Float64Array
     """(n_q,)."""
     times_s: Float64Array
@@ -45,8 +47,9 @@ class CorrelationObservations:
     contrast_err: Float64Array | None = None
     """(n_q,) how far it may be off."""
     stationary: bool = False
-    absolute: bool = False
-    """Whether ``structure_factor`` is S(q, t) itself."""
+    absolute: bool | None = None
+    """Whether ``structure_factor`` is S(q, t) itself. None: if it may be, by its size at the beginning (``POSSIBLE_S``
+    in every ring, ``POSSIBLE_LAST_S`` at the largest q, where particles have little order); afterwards True or False."""
     waiting_s: float = 0.0
     """How long before the first frame used the sample was without order; 0: then, or not known."""
     begin_s: float = 0.0
@@ -74,6 +77,13 @@ class CorrelationObservations:
             raise FitRefused("A ring has no positive momentum transfer.", "Give the q-map its q values.")
 
         self._refuse_poison()
+        if self.absolute is None:
+            object.__setattr__(self, "absolute", self._may_be_absolute())
+
+    def _may_be_absolute(self) -> bool:
+        first = self.structure_factor[:, 0]
+        (low, high), (last_low, last_high) = POSSIBLE_S, POSSIBLE_LAST_S
+        return bool(((low < first) & (first < high)).all() and last_low < first[self.q_inv_um.argmax()] < last_high)
 
     def _refuse_poison(self) -> None:
         if not (np.isfinite(self.structure_factor).all() and (self.structure_factor > 0).all()):

@@ -87,6 +87,15 @@ def test_only_a_sample_with_order_is_matched(late: CorrelationObservations) -> N
     assert start_structure_factor(replace(late, absolute=False)).size == 0, "what is relative says nothing of it"
 
 
+def test_what_may_be_a_structure_factor_is_taken_for_one(late: CorrelationObservations) -> None:
+    """S that is handed over without a word starts the surrogates; counts per pixel do not."""
+    bare = CorrelationObservations(late.c2, late.c2_err, late.structure_factor, late.q_inv_um, late.times_s, 25.0)
+    assert bare.absolute is True
+    assert start_structure_factor(bare).size
+    for scale in (0.01, 20.0, np.linspace(20.0, 1.0, len(late.q_inv_um))[:, None] ** 2):
+        assert replace(late, structure_factor=scale * late.structure_factor, absolute=None).absolute is False
+
+
 def test_surrogates_start_as_the_sample_did(late: CorrelationObservations) -> None:
     scene = make_scene(late, DynamicsModel())
     particles, _ = scene.surrogates(late.times_s, np.random.default_rng(0))
