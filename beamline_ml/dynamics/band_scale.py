@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from beamline_ml.dynamics.compression import contrasts
 from beamline_ml.dynamics.contest import held_out
+from beamline_ml.dynamics.contrast import contrasts
 from beamline_ml.dynamics.correlation_fit import Progress
 from beamline_ml.dynamics.observations import CorrelationObservations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beamline_ml.dynamics.compression import contrasts, speckle_counts
+from beamline_ml.dynamics.contrast import contrasts, speckle_counts
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.records import BoolArray, Float64Array

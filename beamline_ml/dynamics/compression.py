@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import legendre
 
+from beamline_ml.dynamics.contrast import contrasts, speckle_counts
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.speckle_noise import field_correlation, unit_deviations
 from beamline_ml.records import BoolArray, Float64Array
@@ -81,23 +82,6 @@ def log_s_of(observations: CorrelationObservations) -> Float64Array:
     if observations.structure_factor_err is not None:
         log_s += 0.5 * (observations.structure_factor_err / observations.structure_factor) ** 2
     return log_s if observations.absolute else log_s - log_s[:, :1]
-
-
-def speckle_counts(observations: CorrelationObservations) -> Float64Array:
-    """(n_q,) independent speckles of each ring, with a cautious guess where the observations do not say."""
-    if observations.n_speckles is not None:
-        return observations.n_speckles
-    err = np.nanmedian(np.where(observations.measured, observations.c2_err, np.nan), axis=(1, 2))
-    return np.clip(1.0 / np.maximum(err, 1e-3) ** 2, 50.0, 1e5)
-
-
-def contrasts(observations: CorrelationObservations) -> tuple[Float64Array, Float64Array]:
-    """(n_q,) prior mean and spread of the contrast."""
-    if observations.contrast is not None and observations.contrast_err is not None:
-        return observations.contrast, observations.contrast_err
-    largest = [np.nanmax(c2[m]) for c2, m in zip(observations.c2, observations.measured, strict=True)]
-    mean = np.clip(np.array(largest) - 1.0, 1e-3, 2.0)
-    return mean, 0.2 * mean
 
 
 def compress(

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
-from beamline_ml.dynamics.compression import Compressed, compress, speckle_counts
+from beamline_ml.dynamics.compression import Compressed, compress
+from beamline_ml.dynamics.contrast import speckle_counts
 from beamline_ml.dynamics.flow import Surrogates, move, move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations

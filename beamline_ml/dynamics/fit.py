@@ -10,8 +10,9 @@ import numpy as np
 
 from beamline_ml.dynamics.band_scale import band_scale
 from beamline_ml.dynamics.baselines import Observed
-from beamline_ml.dynamics.compression import contrasts, log_s_of, speckle_counts
+from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.contest import Contest, run_contest
+from beamline_ml.dynamics.contrast import contrasts, speckle_counts
 from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter, simulate_all
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
@@ -214,7 +215,7 @@ def _assembled(
         contest_s=contest.s_scores,
         contest_margin=0.0 if observations.stationary else contest.margin,  # there its score is not blind
         band_scale=band_scale(ages, progress, origins),
-        absolute=observations.absolute,
+        absolute=bool(observations.absolute),
         begin_s=ages.begin_s,
         start_structure_factor=scene.start_structure_factor,
         waiting_s=scene.waiting_s,

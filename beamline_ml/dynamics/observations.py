@@ -41,15 +41,15 @@ class CorrelationObservations:
     structure_factor_err: Float64Array | None = None
     """(n_q, n_times) standard error of ``structure_factor`` from counting alone; None: negligible."""
     n_speckles: Float64Array | None = None
-    """(n_q,) independent speckles per ring; None: a third of what the error of C2 allows."""
+    """(n_q,) independent speckles per ring; None: as many as the error of C2 stands for, 1000 at most."""
     contrast: Float64Array | None = None
-    """(n_q,) speckle contrast, first guess."""
+    """(n_q,) speckle contrast, first guess; None: from C2 at the shortest lags."""
     contrast_err: Float64Array | None = None
     """(n_q,) how far it may be off."""
     stationary: bool = False
     absolute: bool | None = None
     """Whether ``structure_factor`` is S(q, t) itself. None: if it may be, by its size at the beginning (``POSSIBLE_S``
-    in every ring, ``POSSIBLE_LAST_S`` at the largest q, where particles have little order); afterwards True or False."""
+    in every ring, ``POSSIBLE_LAST_S`` at the largest q, where there is little order); afterwards True or False."""
     waiting_s: float = 0.0
     """How long before the first frame used the sample was without order; 0: then, or not known."""
     begin_s: float = 0.0

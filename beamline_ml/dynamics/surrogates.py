@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from beamline_ml.dynamics.compression import ABSOLUTE_SCALE_SPREAD, log_s_of, speckle_counts
+from beamline_ml.dynamics.compression import ABSOLUTE_SCALE_SPREAD, log_s_of
+from beamline_ml.dynamics.contrast import speckle_counts
 from beamline_ml.dynamics.flow import Surrogates
 from beamline_ml.dynamics.matched_start import matched_start
 from beamline_ml.dynamics.model import DynamicsModel

@@ -209,7 +209,7 @@ def _blocks(
     n_speckles = np.maximum(4.0, share * two_time.n_pixels)
     finite = np.isfinite(c2).any(axis=(1, 2)) & np.isfinite(two_time.q_inv_angstrom) & (intensity > 0).all(axis=1)
     floor = 3.0 * near / np.sqrt(n_speckles) * 0.1 + 3.0 * np.nanmedian(err, axis=(1, 2))
-    contrast, contrast_err = _shrunk(near, 2.0 * near / np.sqrt(n_speckles))
+    contrast, contrast_err = shared_contrast(near, 2.0 * near / np.sqrt(n_speckles))
     return Blocks(
         c2=c2,
         c2_err=err,
@@ -227,7 +227,7 @@ def _blocks(
     )
 
 
-def _shrunk(contrast: Float64Array, err: Float64Array) -> tuple[Float64Array, Float64Array]:
+def shared_contrast(contrast: Float64Array, err: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Contrast of each ring drawn towards the common one, (n_q,) value and spread.
 
     Coherence sets one contrast for the whole detector; what single rings show beyond it is mostly their few speckles.
