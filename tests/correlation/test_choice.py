@@ -37,6 +37,7 @@ def test_an_unlucky_first_look_does_not_shut_out_8_bit_products(monkeypatch: pyt
     if "int8" not in choice.kernel_rates():
         pytest.skip("torch has no 8-bit product on this machine")
     kernel, clock = choice.KERNELS["int8"], choice.time.thread_time
+    unhindered = choice.kernel_rates.__wrapped__()["int8"]
     calls = 0
 
     class Hindered:
@@ -54,5 +55,6 @@ def test_an_unlucky_first_look_does_not_shut_out_8_bit_products(monkeypatch: pyt
     monkeypatch.setitem(choice.KERNELS, "int8", Hindered)
     monkeypatch.setattr(choice.time, "thread_time", slow_at_first)
     rates = choice.kernel_rates.__wrapped__()
-    assert rates["int8"] > choice.SLOW
+    # The first look alone would be thousands of times too slow; how fast this machine is, is not asked.
+    assert rates["int8"] > 0.1 * unhindered
     assert calls > choice.FIRST_REPEATS, "the large sample was measured too"

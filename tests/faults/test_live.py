@@ -16,7 +16,7 @@ When = Callable[[float, Callable[[], Any]], None]
 
 def require_record_like_the_result(beamline: Beamline, uid: str) -> None:
     """The live record of a run, which must exist, has ended equal to the final result."""
-    assert eventually(lambda: beamline.live_status(uid) == "superseded", 60.0)
+    assert eventually(lambda: beamline.live_status(uid) == "superseded", 120.0)
     with beamline.catalogue() as catalogue:
         (live,) = (node for node in catalogue.live.values() if node.metadata["scan_uid"] == uid)
         final = catalogue.results[live.metadata["result_key"]]

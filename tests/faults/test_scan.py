@@ -59,7 +59,7 @@ def test_the_watcher_is_killed_during_the_scan_and_again_while_it_fits(beamline:
     when(1.0, lambda: beamline.kill("watcher"))
     uid, beyond_s = beamline.scan()
     assert beyond_s < NOT_WAITING_S
-    assert eventually(lambda: beamline.flow_runs(uid) != [], 60.0)
+    assert eventually(lambda: beamline.flow_runs(uid) != [], 120.0)
     beamline.kill("watcher")
     beamline.wait_for_result(uid)
     assert beamline.statuses(uid) == ["complete"]
