@@ -34,10 +34,10 @@ def test_8_bit_products_are_taken_where_they_are_quicker(monkeypatch: pytest.Mon
 
 def test_an_unlucky_first_look_does_not_shut_out_8_bit_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a thread waits for a busy processor a product of microseconds takes milliseconds."""
-    if "int8" not in choice.kernel_rates():
-        pytest.skip("torch has no 8-bit product on this machine")
+    unhindered = choice.kernel_rates.__wrapped__().get("int8", 0.0)
+    if unhindered <= 2.0 * choice.SLOW:
+        pytest.skip("torch has no fast 8-bit product on this machine")
     kernel, clock = choice.KERNELS["int8"], choice.time.thread_time
-    unhindered = choice.kernel_rates.__wrapped__()["int8"]
     calls = 0
 
     class Hindered:
