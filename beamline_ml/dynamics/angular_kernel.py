@@ -11,7 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from beamline_ml.dynamics.pair_kernel import CORE, padded, spline_weights
+from beamline_ml.dynamics.pair_kernel import CORE, add_displaced, add_opposite, padded, spline_at, spline_weights
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
@@ -39,20 +39,20 @@ def angular_tangent(x, box, first, second, splines, cutoff, tangent, out, out_ta
             continue
         r = max(r, CORE * spacing)
         k, b0, b1, b2, b3, d0, d1, d2, d3 = spline_weights(r / spacing)
+        weights, slopes = (b0, b1, b2, b3), (d0 / spacing, d1 / spacing, d2 / spacing, d3 / spacing)
         ex, ey = dx / r, dy / r
         _harmonics(ex, ey, turned, turning)
         force, by_r, by_phi = 0.0, 0.0, 0.0
         for s in range(n_splines):
-            c = pieces[s]
-            value = b0 * c[k] + b1 * c[k + 1] + b2 * c[k + 2] + b3 * c[k + 3]
-            slope = (d0 * c[k] + d1 * c[k + 1] + d2 * c[k + 2] + d3 * c[k + 3]) / spacing
+            value = spline_at(pieces[s], k, weights)
             force += turned[s] * value
-            by_r += turned[s] * slope
+            by_r += turned[s] * spline_at(pieces[s], k, slopes)
             by_phi += turning[s] * value
-        _add_opposite(out, i, j, force * ex, force * ey)
+        add_opposite(out, i, j, 0, force * ex)
+        add_opposite(out, i, j, 1, force * ey)
         if tangent.shape[2]:
             _add_moved(tangent, out_tangent, i, j, ex, ey, by_r, by_phi / r, force / r)
-            _add_own(out_tangent, i, j, k, (b0, b1, b2, b3), n_coefficients, turned, ex, ey)
+            _add_own(out_tangent, i, j, k, weights, n_coefficients, turned, ex, ey)
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
@@ -73,15 +73,7 @@ def _add_moved(tangent, out_tangent, i, j, ex, ey, by_r, by_phi_per_r, force_per
     hxy = (by_r - force_per_r) * ex * ey + by_phi_per_r * ex * ex
     hyx = (by_r - force_per_r) * ex * ey - by_phi_per_r * ey * ey
     hyy = by_r * ey * ey + by_phi_per_r * ex * ey + force_per_r * ex * ex
-    for a in range(tangent.shape[2]):
-        tx = tangent[i, 0, a] - tangent[j, 0, a]
-        ty = tangent[i, 1, a] - tangent[j, 1, a]
-        vx = hxx * tx + hxy * ty
-        vy = hyx * tx + hyy * ty
-        out_tangent[i, 0, a] += vx
-        out_tangent[i, 1, a] += vy
-        out_tangent[j, 0, a] -= vx
-        out_tangent[j, 1, a] -= vy
+    add_displaced(tangent, out_tangent, i, j, hxx, hxy, hyx, hyy)
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
@@ -90,12 +82,6 @@ def _add_own(out_tangent, i, j, k, weights, n_coefficients, turned, ex, ey):  # 
     for s in range(turned.shape[0]):
         for w in range(min(4, n_coefficients - k)):
             factor = weights[w] * turned[s]
-            _add_opposite(out_tangent[:, :, s * n_coefficients + k + w], i, j, factor * ex, factor * ey)
-
-
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _add_opposite(rates, i, j, vx, vy):  # type: ignore[no-untyped-def]
-    rates[i, 0] += vx
-    rates[i, 1] += vy
-    rates[j, 0] -= vx
-    rates[j, 1] -= vy
+            own = out_tangent[:, :, s * n_coefficients + k + w]
+            add_opposite(own, i, j, 0, factor * ex)
+            add_opposite(own, i, j, 1, factor * ey)

@@ -66,10 +66,13 @@ class Progress:
 
 
 def simulate(
-    scene: Scene, seen: tuple[Surrogates, Shells], parameters: Float64Array
+    scene: Scene, shared: tuple[Surrogates, Shells], parameters: Float64Array
 ) -> tuple[Float64Array, Float64Array] | None:
-    """f^2 (n_q, n_times, n_times) and log S (n_q, n_times) of one member; None when its motion is not finite."""
-    particles, shells = seen
+    """f^2 (n_q, n_times, n_times) and log S (n_q, n_times) of one member; None when its motion is not finite.
+
+    ``shared``: particles, noise and wave vectors of the member's group.
+    """
+    particles, shells = shared
     try:
         coefficients = scene.velocity_scale_um_per_s * parameters[:-1]
         x = move(particles, coefficients, scene.cutoff_um, float(np.exp(parameters[-1])))
@@ -189,8 +192,7 @@ def _tangent_stage(
     n_modes = shells.modes(scene.n_boxes)
     # One set of surrogates has far fewer modes than the data have speckles, and its noise is the larger one.
     weight = 1.0 / (1.0 + float(np.median(speckle_counts(observations) / n_modes)))
-    known = model.known_coefficients(scene.cutoff_um) / scene.velocity_scale_um_per_s
-    prior_mean = np.append(known, np.log(first_diffusion(observations)))
+    prior_mean = _known(model, scene, float(np.log(first_diffusion(observations))))
     prior = np.asarray(np.linalg.inv(prior_precision(model.n_coefficients, FIRST_SMOOTHNESS)), np.float64)
     belief = Belief(prior_mean, prior, FIRST_SMOOTHNESS, 1.0)
     for _ in range(TANGENT_STEPS):
@@ -218,6 +220,11 @@ def _tangent_stage(
             ),
         )
     return Progress(belief, horizon)
+
+
+def _known(model: DynamicsModel, scene: Scene, log_d: float) -> Float64Array:
+    """(n_coefficients + 1,) mean of the prior: what is known of the force, and log D."""
+    return np.append(model.known_coefficients(scene.cutoff_um) / scene.velocity_scale_um_per_s, log_d)
 
 
 def _slopes(
@@ -272,8 +279,7 @@ def _ensemble_stage(
     information = np.zeros((ensemble.shape[1], ensemble.shape[1]))
     pull = np.zeros(ensemble.shape[1])
     information[varied, varied], pull[varied], _, chi2 = regress(ensemble[:, varied], differences, group)
-    known = model.known_coefficients(scene.cutoff_um) / scene.velocity_scale_um_per_s
-    prior_mean = np.append(known, progress.belief.mean[-1])
+    prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
     belief = belief_from(information, pull, ensemble.mean(axis=0), prior_mean, progress.belief.smoothness, chi2)
     progress.belief = _trusted(progress.belief, belief, spread)
     progress.n_times = horizon

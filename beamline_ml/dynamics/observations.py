@@ -15,6 +15,7 @@ from beamline_ml.records import BoolArray, Float64Array, RelaxationFits, TwoTime
 INV_UM_PER_INV_ANGSTROM = 1e4
 POSSIBLE_S = (0.02, 50.0)
 POSSIBLE_LAST_S = (0.4, 2.5)
+"""Between which S lies in any ring, and in the one of the largest q; counts per pixel are seldom there by chance."""
 UNORDERED = "S(q, t) is relative: the sample is taken to be unordered at the first frame."
 
 
@@ -51,7 +52,8 @@ class CorrelationObservations:
     """Whether ``structure_factor`` is S(q, t) itself. None: if it may be, by its size at the beginning (``POSSIBLE_S``
     in every ring, ``POSSIBLE_LAST_S`` at the largest q, where there is little order); afterwards True or False."""
     waiting_s: float = 0.0
-    """How long before the first frame used the sample was without order; 0: then, or not known."""
+    """How long before the first frame used the sample was without order; 0: at that frame, unless an absolute S(q, t)
+    says otherwise."""
     begin_s: float = 0.0
     """Age of the sample at the first frame used; ``times_s`` count from there."""
     duration_s: float = 0.0

@@ -31,6 +31,38 @@ def spline_weights(u):  # type: ignore[no-untyped-def]
     return k, b0, b1, b2, b3, d0, d1, d2, d3
 
 
+@numba.njit(cache=True, fastmath=True, inline="always")
+def spline_at(coefficients, k, weights):  # type: ignore[no-untyped-def]
+    """A spline, or its slope, from the four weights at the index k of padded coefficients."""
+    return (
+        weights[0] * coefficients[k]
+        + weights[1] * coefficients[k + 1]
+        + weights[2] * coefficients[k + 2]
+        + weights[3] * coefficients[k + 3]
+    )
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def add_opposite(rates, i, j, d, rate):  # type: ignore[no-untyped-def]
+    """Add to component d of particle i what its partner j loses."""
+    rates[i, d] += rate
+    rates[j, d] -= rate
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def add_displaced(tangent, out_tangent, i, j, hxx, hxy, hyx, hyy):  # type: ignore[no-untyped-def]
+    """What a pair's velocities change by when its particles are displaced: its (2, 2) slope along all tangents."""
+    for a in range(tangent.shape[2]):
+        tx = tangent[i, 0, a] - tangent[j, 0, a]
+        ty = tangent[i, 1, a] - tangent[j, 1, a]
+        vx = hxx * tx + hxy * ty
+        vy = hyx * tx + hyy * ty
+        out_tangent[i, 0, a] += vx
+        out_tangent[i, 1, a] += vy
+        out_tangent[j, 0, a] -= vx
+        out_tangent[j, 1, a] -= vy
+
+
 @numba.njit(cache=True, nogil=True)
 def padded(coefficients):  # type: ignore[no-untyped-def]
     """With four zeros more; one by one, as an assignment of slices takes seconds to compile, for its error message."""
@@ -91,7 +123,6 @@ def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_
     coefficients themselves. ``out`` (n, 2) and ``out_tangent`` (n, 2, m) are added to.
     """
     n_coefficients = coefficients.shape[0]
-    m = tangent.shape[2]
     spacing = cutoff / n_coefficients
     padded_c = padded(coefficients)
     inverse_box = 1.0 / box if box > 0.0 else 0.0
@@ -119,15 +150,7 @@ def pair_tangent(x, box, first, second, coefficients, cutoff, tangent, out, out_
         hxx = g + (slope - g) * ex * ex
         hxy = (slope - g) * ex * ey
         hyy = g + (slope - g) * ey * ey
-        for a in range(m):
-            tx = tangent[i, 0, a] - tangent[j, 0, a]
-            ty = tangent[i, 1, a] - tangent[j, 1, a]
-            vx = hxx * tx + hxy * ty
-            vy = hxy * tx + hyy * ty
-            out_tangent[i, 0, a] += vx
-            out_tangent[i, 1, a] += vy
-            out_tangent[j, 0, a] -= vx
-            out_tangent[j, 1, a] -= vy
+        add_displaced(tangent, out_tangent, i, j, hxx, hxy, hxy, hyy)
         for s in range(4):
             if k + s < n_coefficients:
                 b = b0 if s == 0 else (b1 if s == 1 else (b2 if s == 2 else b3))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from beamline_ml.dynamics.pair_kernel import CORE, padded, spline_weights
+from beamline_ml.dynamics.pair_kernel import CORE, add_opposite, padded, spline_at, spline_weights
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
@@ -36,24 +36,24 @@ def phase_tangent(state, first, second, splines, cutoff, mobile, tangent, out, o
         value, slope = (b0, b1, b2, b3), (d0 / spacing, d1 / spacing, d2 / spacing, d3 / spacing)
         cosine, sine = np.cos(state[j, 2] - state[i, 2]), np.sin(state[j, 2] - state[i, 2])
         ex, ey = dx / r, dy / r
-        k, k_slope = _at(k_c, q, value), _at(k_c, q, slope)
-        _add_opposite(out, i, j, 2, k * sine)
+        k, k_slope = spline_at(k_c, q, value), spline_at(k_c, q, slope)
+        add_opposite(out, i, j, 2, k * sine)
         force, force_slope, g = 0.0, 0.0, 0.0
         if mobile:
-            g = _at(g_c, q, value)
-            force = _at(f_c, q, value) + g * cosine
-            force_slope = _at(f_c, q, slope) + _at(g_c, q, slope) * cosine
-            _add_opposite(out, i, j, 0, force * ex)
-            _add_opposite(out, i, j, 1, force * ey)
+            g = spline_at(g_c, q, value)
+            force = spline_at(f_c, q, value) + g * cosine
+            force_slope = spline_at(f_c, q, slope) + spline_at(g_c, q, slope) * cosine
+            add_opposite(out, i, j, 0, force * ex)
+            add_opposite(out, i, j, 1, force * ey)
         for a in range(tangent.shape[2]):
             tx, ty = tangent[i, 0, a] - tangent[j, 0, a], tangent[i, 1, a] - tangent[j, 1, a]
             turn = tangent[j, 2, a] - tangent[i, 2, a]
             along = ex * tx + ey * ty
-            _add_opposite(out_tangent[:, :, a], i, j, 2, k_slope * sine * along + k * cosine * turn)
+            add_opposite(out_tangent[:, :, a], i, j, 2, k_slope * sine * along + k * cosine * turn)
             if mobile:
                 radial = force_slope * along - g * sine * turn - force / r * along
-                _add_opposite(out_tangent[:, :, a], i, j, 0, radial * ex + force / r * tx)
-                _add_opposite(out_tangent[:, :, a], i, j, 1, radial * ey + force / r * ty)
+                add_opposite(out_tangent[:, :, a], i, j, 0, radial * ex + force / r * tx)
+                add_opposite(out_tangent[:, :, a], i, j, 1, radial * ey + force / r * ty)
         if tangent.shape[2]:
             _add_own(out_tangent, i, j, q, value, n_coefficients, mobile, ex, ey, cosine, sine)
 
@@ -63,25 +63,8 @@ def _add_own(out_tangent, i, j, q, value, n_coefficients, mobile, ex, ey, cosine
     """What a pair's rates change by when the coefficients change that it feels."""
     at_k = 2 * n_coefficients if mobile else 0
     for s in range(min(4, n_coefficients - q)):
-        _add_opposite(out_tangent[:, :, at_k + q + s], i, j, 2, value[s] * sine)
+        add_opposite(out_tangent[:, :, at_k + q + s], i, j, 2, value[s] * sine)
         if mobile:
             for at, factor in ((q + s, value[s]), (n_coefficients + q + s, value[s] * cosine)):
-                _add_opposite(out_tangent[:, :, at], i, j, 0, factor * ex)
-                _add_opposite(out_tangent[:, :, at], i, j, 1, factor * ey)
-
-
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _at(coefficients, q, weights):  # type: ignore[no-untyped-def]
-    """A spline, or its slope, from the four weights at q."""
-    return (
-        weights[0] * coefficients[q]
-        + weights[1] * coefficients[q + 1]
-        + weights[2] * coefficients[q + 2]
-        + weights[3] * coefficients[q + 3]
-    )
-
-
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _add_opposite(rates, i, j, d, rate):  # type: ignore[no-untyped-def]
-    rates[i, d] += rate
-    rates[j, d] -= rate
+                add_opposite(out_tangent[:, :, at], i, j, 0, factor * ex)
+                add_opposite(out_tangent[:, :, at], i, j, 1, factor * ey)

@@ -1,6 +1,6 @@
 """Surrogate particles: as many as a computer can afford, at the measured density, started as the sample was.
 
-Each ensemble member gets particles, wave vectors and noise of its own.
+Each group of ensemble members gets particles, wave vectors and noise of its own.
 """
 
 from __future__ import annotations
