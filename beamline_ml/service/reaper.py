@@ -15,6 +15,9 @@ import time
 VARIABLE = "BEAMLINE_ML_STACK"
 """Environment variable that carries the token."""
 
+LAST_BREATH_S = 5.0
+"""How long a process that has lost its memory may take to close its files."""
+
 
 def marked(token: str) -> list[int]:
     """Process ids (other than this one) whose environment carries the token."""
@@ -31,16 +34,42 @@ def marked(token: str) -> list[int]:
 
 
 def end_marked(token: str, grace_s: float) -> None:
-    """Ask all that carry the token to end, and kill those that still run after ``grace_s`` seconds."""
+    """Ask all that carry the token to end, kill those that still run after ``grace_s`` seconds, wait for their end."""
     deadline = time.monotonic() + grace_s
-    _signal(marked(token), signal.SIGTERM)
+    pids = marked(token)
+    ending = _identities(pids)
+    _signal(pids, signal.SIGTERM)
     while (pids := marked(token)) and time.monotonic() < deadline:
         time.sleep(0.05)
     while pids:
         # Again and again: a process may start another between the listing and its death.
+        ending |= _identities(pids)
         _signal(pids, signal.SIGKILL)
         time.sleep(0.05)
         pids = marked(token)
+    _wait_until_gone(ending)
+
+
+def _identities(pids: list[int]) -> set[tuple[int, str]]:
+    return {(pid, started) for pid in pids if (started := _start_ticks(pid)) is not None}
+
+
+def _start_ticks(pid: int) -> str | None:
+    """When a process started, in ticks since the machine did; None where it has ended (a zombie has)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            # The second field, a name in parentheses, may hold anything; state is the third and start the 22nd.
+            fields = file.read().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _wait_until_gone(ending: set[tuple[int, str]]) -> None:
+    """A process that ends gives back its memory, where the token stands, before its files and ports."""
+    deadline = time.monotonic() + LAST_BREATH_S
+    while any(_start_ticks(pid) == started for pid, started in ending) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _signal(pids: list[int], number: int) -> None:

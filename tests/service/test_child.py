@@ -103,6 +103,18 @@ def test_the_token_finds_processes_in_sessions_of_their_own(child_of: Callable[.
     run(work())
 
 
+def test_all_are_gone_when_ended() -> None:
+    """Much memory takes a while to be given back, and only then are a process's files and ports free."""
+    token = secrets.token_hex(8)
+    code = f"held = b'x' * 600_000_000; print('full', flush=True); {SLEEP}"
+    environment = {**os.environ, reaper.VARIABLE: token}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == b"full\n"
+        reaper.end_marked(token, grace_s=5.0)
+        assert not is_alive(service.pid)
+
+
 def test_the_reaper_ends_everything_when_its_supervisor_is_gone() -> None:
     token = secrets.token_hex(8)
     service = subprocess.Popen(
