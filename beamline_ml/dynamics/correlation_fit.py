@@ -4,12 +4,15 @@ While the horizon is short, one set of surrogates with exact tangents (``flow``)
 Then ensembles take over (``statistical_gauss_newton``), because single trajectories become chaotic. The ensemble drawn
 before the horizon grows has seen nothing of the blocks it is compared with next: its misses there are an honest
 rolling-origin score, free of charge.
+
+Once the horizon is the whole run, stages follow each other until the answer stays where it is. An ensemble's slopes
+carry the noise of its members; the last few ensembles, all of which explored the neighbourhood of the answer, are
+therefore regressed together.
 """
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,16 +20,17 @@ import numpy as np
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress
 from beamline_ml.dynamics.contrast import speckle_counts
-from beamline_ml.dynamics.flow import Surrogates, move, move_with_tangents
+from beamline_ml.dynamics.ensembles import Ensemble, groups_of, pooled, simulate_all
+from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.result import DynamicsFit
-from beamline_ml.dynamics.shells import Shells, shell_values, squared
+from beamline_ml.dynamics.shells import shell_values, squared
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from, prior_precision, regress
 from beamline_ml.dynamics.surrogates import Scene
 from beamline_ml.errors import FitRefused
-from beamline_ml.records import Float64Array, IntArray
+from beamline_ml.records import Float64Array
 
 FIRST_HORIZON = 0.35
 TANGENT_STEPS = 3
@@ -34,11 +38,14 @@ FIRST_SMOOTHNESS = 10.0
 HORIZONS = (0.5, 0.7, 1.0, 1.0)
 SPREAD = (1.5, 1.5, 1.5, 1.0)
 """How much wider than the belief each ensemble is drawn: a longer lever for the regression."""
+MOST_MORE_STAGES = 4
+"""After those, until the answer has settled."""
+SETTLED = 0.5
+"""When two steps in turn are smaller than this part of the answer's own errors, the answer has settled."""
+POOLED = 3
+"""Ensembles that are regressed together."""
 SMALLEST_LOG_D_SPREAD = 0.1
-N_GROUPS = 4
 TRUST = 1.0
-LOST_AFTER_BOXES = 1e3
-"""A particle that went so far was thrown there by a force too stiff for the step."""
 
 
 @dataclass
@@ -57,62 +64,21 @@ class Progress:
     carried: dict[int, CarryOver] = field(default_factory=dict)
     """What these very speckles add to the blind predictions, by the same number."""
     skipped: list[str] = field(default_factory=list)
+    recent: list[Ensemble] = field(default_factory=list)
+    """The last ensembles that went as far as the present horizon."""
+    last_steps: tuple[float, float] = (np.inf, np.inf)
+    """How far the last two stages moved the answer, in its own errors."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the answer stays where it is."""
+        return max(self.last_steps) < SETTLED
 
     def carry_over(self, ages: CorrelationObservations, n_seen: int) -> CarryOver:
         """Speckle deviations that the first ``n_seen`` blocks foretell; computed once."""
         if n_seen not in self.carried:
             self.carried[n_seen] = carried_on(ages, n_seen, self.blind[n_seen], n_seen)
         return self.carried[n_seen]
-
-
-def simulate(
-    scene: Scene, shared: tuple[Surrogates, Shells], parameters: Float64Array
-) -> tuple[Float64Array, Float64Array] | None:
-    """f^2 (n_q, n_times, n_times) and log S (n_q, n_times) of one member; None when its motion is not finite.
-
-    ``shared``: particles, noise and wave vectors of the member's group.
-    """
-    particles, shells = shared
-    try:
-        coefficients = scene.velocity_scale_um_per_s * parameters[:-1]
-        x = move(particles, coefficients, scene.cutoff_um, float(np.exp(parameters[-1])))
-    except FitRefused:
-        return None
-    if not np.isfinite(x).all() or np.abs(x - particles.start_um).max() > LOST_AFTER_BOXES * scene.box_um:
-        return None
-    values = shell_values(x, scene.n_boxes, shells)
-    return squared(values.f, shells.modes(scene.n_boxes)), values.log_s
-
-
-def simulate_all(
-    scene: Scene, times_s: Float64Array, ensemble: Float64Array, seed: int, n_threads: int
-) -> tuple[IntArray, Float64Array, Float64Array]:
-    """Indices of the members that survived, their f^2 and log S, stacked along the first axis.
-
-    Raises
-    ------
-    FitRefused
-        When fewer than half of the members have finite motion.
-    """
-    groups = groups_of(len(ensemble))
-    with ThreadPoolExecutor(n_threads) as threads:
-        seeds = np.random.SeedSequence(seed).generate_state(N_GROUPS)[: groups.max() + 1]
-        made = list(threads.map(lambda own: scene.surrogates(times_s, np.random.default_rng(int(own))), seeds))
-        jobs = [threads.submit(simulate, scene, made[g], p) for g, p in zip(groups, ensemble, strict=True)]
-        results = [job.result() for job in jobs]
-    alive = [k for k, result in enumerate(results) if result is not None]
-    if len(alive) < max(4, len(ensemble) // 2):
-        raise FitRefused(
-            f"Only {len(alive)} of {len(ensemble)} ensemble members have finite motion.",
-            "The force is too stiff for the step: raise steps_per_time, or shorten the cutoff.",
-        )
-    kept = [result for result in results if result is not None]
-    return np.array(alive), np.stack([f2 for f2, _ in kept]), np.stack([s for _, s in kept])
-
-
-def groups_of(n_members: int) -> IntArray:
-    """(n_members,) group of each member: antithetic pairs stay together and share particles and noise."""
-    return (np.arange(n_members) // 2) % N_GROUPS
 
 
 def first_diffusion(observations: CorrelationObservations) -> float:
@@ -160,17 +126,27 @@ def fit_correlations(
     else:
         progress = _tangent_stage(observations, model, scene, first, deadline, seed)
     cost_per_block_s = 0.0
-    for stage, (part, spread) in enumerate(zip(HORIZONS, SPREAD, strict=True)):
+    for stage, (part, spread) in enumerate(_stages()):
+        is_more = stage >= len(HORIZONS)
+        if is_more and (progress.settled or progress.n_times < n_times):
+            break
         horizon = n_times if observations.stationary else min(n_times, max(first, round(part * n_times)))
         began = time.monotonic()
         # A stage on the way to the whole run is taken only where the whole run will still fit.
         blocks = horizon if horizon == n_times else horizon + n_times
         if began + cost_per_block_s * blocks > deadline or began > deadline:
+            if is_more:
+                break
             progress.skipped.append(f"stage {stage + 1} of {len(HORIZONS)} ({horizon} of {n_times} blocks)")
             continue
         _ensemble_stage(progress, observations, model, scene, horizon, spread, seed + 101 * (stage + 1))
         cost_per_block_s = (time.monotonic() - began) / horizon
     return progress
+
+
+def _stages() -> list[tuple[float, float]]:
+    """Part of the run and spread of each stage."""
+    return [*zip(HORIZONS, SPREAD, strict=True), *[(1.0, 1.0)] * MOST_MORE_STAGES]
 
 
 def _belief_of(state: DynamicsFit, scene: Scene) -> Belief:
@@ -266,23 +242,45 @@ def _ensemble_stage(
 ) -> None:
     """One regression step at a horizon; records what the ensemble predicted blindly."""
     rng = np.random.default_rng(seed)
-    ensemble = _drawn(progress.belief, model, spread, rng)
-    alive, f2, log_s = simulate_all(scene, observations.times_s[:horizon], ensemble, seed, model.n_threads)
+    drawn = _drawn(progress.belief, model, spread, rng)
+    alive, f2, log_s = simulate_all(scene, observations.times_s[:horizon], drawn, seed, model.n_threads)
     target = compress(observations, horizon, rng, expected_f2=f2.mean(axis=0))
-    ensemble, group = ensemble[alive], groups_of(model.n_members)[alive]
     if horizon > progress.n_times:
         progress.blind[progress.n_times] = f2.mean(axis=0)
         progress.blind_log_s[progress.n_times] = log_s.mean(axis=0)
         progress.blind_spread[progress.n_times] = f2.std(axis=0, ddof=1) / spread
-    differences = np.stack([target.differences(a, b) for a, b in zip(f2, log_s, strict=True)])
-    varied = slice(None) if model.interacting else slice(-1, None)
-    information = np.zeros((ensemble.shape[1], ensemble.shape[1]))
-    pull = np.zeros(ensemble.shape[1])
-    information[varied, varied], pull[varied], _, chi2 = regress(ensemble[:, varied], differences, group)
+        progress.recent = []
+    ensemble = Ensemble(drawn[alive], groups_of(model.n_members)[alive], f2, log_s)
+    progress.recent = [*progress.recent, ensemble][-POOLED:]
     prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
-    belief = belief_from(information, pull, ensemble.mean(axis=0), prior_mean, progress.belief.smoothness, chi2)
-    progress.belief = _trusted(progress.belief, belief, spread)
+    answer = _answer(pooled(progress.recent), target, prior_mean, progress.belief.smoothness, model.interacting)
+    before, progress.belief = progress.belief, _trusted(progress.belief, answer, spread)
+    progress.last_steps = progress.last_steps[1], _step_in_errors(before, progress.belief)
     progress.n_times = horizon
+
+
+def _answer(
+    ensemble: Ensemble,
+    target: Compressed,
+    prior_mean: Float64Array,
+    smoothness: float | Float64Array,
+    interacting: bool,
+) -> Belief:
+    """What the data say of the parameters, by the slopes of an ensemble."""
+    n_parameters = ensemble.parameters.shape[1]
+    differences = np.stack([target.differences(a, b) for a, b in zip(ensemble.f2, ensemble.log_s, strict=True)])
+    varied = slice(None) if interacting else slice(-1, None)
+    information, pull = np.zeros((n_parameters, n_parameters)), np.zeros(n_parameters)
+    slopes = regress(ensemble.parameters[:, varied], differences, ensemble.group)
+    information[varied, varied], pull[varied], _, chi2 = slopes
+    return belief_from(information, pull, ensemble.parameters.mean(axis=0), prior_mean, smoothness, chi2)
+
+
+def _step_in_errors(old: Belief, new: Belief) -> float:
+    """Distance between two answers in units of the new one's errors: of all parameters, or of D where that is more."""
+    step = new.mean - old.mean
+    of_all = np.sqrt(step @ np.linalg.solve(new.covariance, step) / len(step))
+    return float(max(of_all, abs(step[-1]) / np.sqrt(new.covariance[-1, -1])))
 
 
 def _drawn(belief: Belief, model: DynamicsModel, spread: float, rng: np.random.Generator) -> Float64Array:

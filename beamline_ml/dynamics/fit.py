@@ -13,7 +13,8 @@ from beamline_ml.dynamics.baselines import Observed
 from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.contrast import contrasts, speckle_counts
-from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter, simulate_all
+from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter
+from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
 from beamline_ml.dynamics.observations import CorrelationObservations
@@ -33,6 +34,8 @@ DEFAULT_BUDGET_S = 40.0
 SHARE_FOR_LAST_LOOK = 0.8
 """Part of the budget that the stages may use; the rest evaluates the answer on the whole run."""
 LAST_LOOK_MEMBERS = 8
+LARGE_LAST_STEP = 1.0
+"""In errors of the answer: after a larger one the fit says that it has not settled."""
 FIRST_ORIGIN = 0.5
 """Forecasters are judged from origins that leave at least this part of the run to learn from."""
 
@@ -297,6 +300,11 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     said = list(observations.warnings)
     if progress.skipped:
         said.append(f"The time budget left out: {'; '.join(progress.skipped)}.")
+    if progress.last_steps[-1] > LARGE_LAST_STEP:
+        said.append(
+            f"The answer has not settled: its last step was {progress.last_steps[-1]:.1f} times its errors. "
+            "Give the fit more time, or this answer as the state of another fit."
+        )
     if observations.stationary:
         said.append("The sample is stationary: the neural ODE's score in the contest is not blind, the others' are.")
     if not result.describes_data:

@@ -20,7 +20,7 @@ from beamline_ml.dynamics.band_scale import IGNORANCE
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.carry_over import carried_on
 from beamline_ml.dynamics.contest import NEURAL_ODE
-from beamline_ml.dynamics.correlation_fit import simulate_all
+from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patterns
 from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.result import DynamicsFit

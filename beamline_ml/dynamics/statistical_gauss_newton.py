@@ -138,7 +138,8 @@ def regress(
     differences
         (n_members, n_rows) model minus data in units of the data's noise.
     group
-        (n_members,) members of a group share particles and noise, so that within it only parameters differ.
+        (n_members,) from zero without gaps; members of a group share particles and noise, so that within it only
+        parameters differ.
 
     Returns
     -------
@@ -163,9 +164,11 @@ def regress(
     left = differences - group_mean[group] - offset @ slope
     freedom = max(n_members - n_parameters - n_groups, 1)
     noise = float((left**2).sum() / freedom)
-    mean = group_mean.mean(axis=0)
+    # Groups of different ensembles lie around different centres.
+    at_centre = group_mean - (average @ parameters - centre) @ slope
+    mean = at_centre.mean(axis=0)
     # Noise that a whole group shares shows as scatter between groups.
-    shared = float(((group_mean - mean) ** 2).mean() / max(n_groups - 1, 1)) if n_groups > 1 else 0.0
+    shared = float(((at_centre - mean) ** 2).mean() / max(n_groups - 1, 1)) if n_groups > 1 else 0.0
     raw = slope @ slope.T
     values, vectors = np.linalg.eigh(raw - noise * inverse)
     values = np.clip(values, 0.0, None)

@@ -12,7 +12,7 @@ import pytest
 from beamline_ml.dynamics import CorrelationObservations, DynamicsFit, DynamicsModel, fit, forecast
 from beamline_ml.dynamics.baselines import Observed, persistence
 from beamline_ml.dynamics.compression import log_s_of
-from beamline_ml.dynamics.correlation_fit import simulate_all
+from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.neighbours import build_pairs
 from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.dynamics.spline import fit_spline

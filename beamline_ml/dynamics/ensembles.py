@@ -1,0 +1,96 @@
+"""Ensembles of surrogates: many laws, each with its particles set in motion and looked at as a run is.
+
+Members come in groups that share particles and noise, so that within a group only the law differs.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamline_ml.dynamics.flow import Surrogates, move
+from beamline_ml.dynamics.shells import Shells, shell_values, squared
+from beamline_ml.dynamics.surrogates import Scene
+from beamline_ml.errors import FitRefused
+from beamline_ml.records import Float64Array, IntArray
+
+N_GROUPS = 4
+LOST_AFTER_BOXES = 1e3
+"""A particle that went so far was thrown there by a force too stiff for the step."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members with finite motion, and what they did."""
+
+    parameters: Float64Array
+    """(n_alive, n_parameters)."""
+    group: IntArray
+    """(n_alive,) who shares particles and noise."""
+    f2: Float64Array
+    """(n_alive, n_q, n_times, n_times)."""
+    log_s: Float64Array
+    """(n_alive, n_q, n_times)."""
+
+
+def simulate(
+    scene: Scene, shared: tuple[Surrogates, Shells], parameters: Float64Array
+) -> tuple[Float64Array, Float64Array] | None:
+    """f^2 (n_q, n_times, n_times) and log S (n_q, n_times) of one member; None when its motion is not finite.
+
+    ``shared``: particles, noise and wave vectors of the member's group.
+    """
+    particles, shells = shared
+    try:
+        coefficients = scene.velocity_scale_um_per_s * parameters[:-1]
+        x = move(particles, coefficients, scene.cutoff_um, float(np.exp(parameters[-1])))
+    except FitRefused:
+        return None
+    if not np.isfinite(x).all() or np.abs(x - particles.start_um).max() > LOST_AFTER_BOXES * scene.box_um:
+        return None
+    values = shell_values(x, scene.n_boxes, shells)
+    return squared(values.f, shells.modes(scene.n_boxes)), values.log_s
+
+
+def simulate_all(
+    scene: Scene, times_s: Float64Array, ensemble: Float64Array, seed: int, n_threads: int
+) -> tuple[IntArray, Float64Array, Float64Array]:
+    """Indices of the members that survived, their f^2 and log S, stacked along the first axis.
+
+    Raises
+    ------
+    FitRefused
+        When fewer than half of the members have finite motion.
+    """
+    groups = groups_of(len(ensemble))
+    with ThreadPoolExecutor(n_threads) as threads:
+        seeds = np.random.SeedSequence(seed).generate_state(N_GROUPS)[: groups.max() + 1]
+        made = list(threads.map(lambda own: scene.surrogates(times_s, np.random.default_rng(int(own))), seeds))
+        jobs = [threads.submit(simulate, scene, made[g], p) for g, p in zip(groups, ensemble, strict=True)]
+        results = [job.result() for job in jobs]
+    alive = [k for k, result in enumerate(results) if result is not None]
+    if len(alive) < max(4, len(ensemble) // 2):
+        raise FitRefused(
+            f"Only {len(alive)} of {len(ensemble)} ensemble members have finite motion.",
+            "The force is too stiff for the step: raise steps_per_time, or shorten the cutoff.",
+        )
+    kept = [result for result in results if result is not None]
+    return np.array(alive), np.stack([f2 for f2, _ in kept]), np.stack([s for _, s in kept])
+
+
+def groups_of(n_members: int) -> IntArray:
+    """(n_members,) group of each member: antithetic pairs stay together and share particles and noise."""
+    return (np.arange(n_members) // 2) % N_GROUPS
+
+
+def pooled(ensembles: list[Ensemble]) -> Ensemble:
+    """All members of several ensembles as one, in groups numbered from zero without gaps."""
+    group = np.concatenate([each.group + N_GROUPS * k for k, each in enumerate(ensembles)])
+    return Ensemble(
+        np.concatenate([each.parameters for each in ensembles]),
+        np.unique(group, return_inverse=True)[1],
+        np.concatenate([each.f2 for each in ensembles]),
+        np.concatenate([each.log_s for each in ensembles]),
+    )

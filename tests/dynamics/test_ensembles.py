@@ -1,0 +1,113 @@
+"""Ensembles around different answers, regressed together; a fit goes on until its answer stays where it is."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit
+from beamline_ml.dynamics.correlation_fit import MOST_MORE_STAGES, fit_correlations
+from beamline_ml.dynamics.ensembles import N_GROUPS, Ensemble, groups_of, pooled
+from beamline_ml.dynamics.statistical_gauss_newton import regress
+from beamline_ml.dynamics.surrogates import make_scene
+
+SLOPE = np.array([[1.0, -2.0, 0.5, 0.0, 3.0, 1.5], [0.3, 0.7, -1.0, 2.0, 0.0, 1.0]])
+AT_ZERO = np.array([0.5, -0.2, 0.1, 0.4, -0.3, 0.2])
+MEMBERS = 32
+DIFFUSION = 0.02
+
+
+def linear(centre: np.ndarray, shared: float, own: float, seed: int) -> Ensemble:
+    """Members whose observable (log S, six rings at one time) is linear in two parameters, with noise."""
+    rng = np.random.default_rng(seed)
+    half = rng.normal(size=(MEMBERS // 2, 2))
+    parameters = centre + np.stack([half, -half], axis=1).reshape(MEMBERS, 2)
+    group = groups_of(MEMBERS)
+    rows = AT_ZERO + parameters @ SLOPE
+    rows += shared * rng.normal(size=(N_GROUPS, 6))[group] + own * rng.normal(size=rows.shape)
+    return Ensemble(parameters, group, np.zeros((MEMBERS, 6, 1, 1)), rows[:, :, None])
+
+
+def regressed(ensembles: list[Ensemble]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    together = pooled(ensembles)
+    return regress(together.parameters, together.log_s[:, :, 0], together.group)
+
+
+def test_different_centres_are_no_noise() -> None:
+    """Without noise, ensembles wherever they lie give the exact normal equations at their common centre."""
+    centres = [np.array([0.0, 0.0]), np.array([1.5, -1.0]), np.array([0.3, 2.0])]
+    ensembles = [linear(centre, 0.0, 0.0, seed) for seed, centre in enumerate(centres)]
+    information, pull, centre, chi2 = regressed(ensembles)
+    there = AT_ZERO + centre @ SLOPE
+    np.testing.assert_allclose(centre, np.mean(centres, axis=0), atol=1e-12)
+    np.testing.assert_allclose(information, SLOPE @ SLOPE.T, rtol=1e-9)
+    np.testing.assert_allclose(pull, -SLOPE @ there, rtol=1e-9)
+    assert chi2 == pytest.approx((there**2).mean(), rel=1e-9)
+
+
+def test_more_ensembles_less_noise() -> None:
+    """The scatter of the best parameters falls as one over the root of the number of ensembles."""
+    spread = []
+    for n in (1, 4):
+        best = []
+        for trial in range(60):
+            information, pull, centre, _ = regressed(
+                [linear(np.zeros(2), 0.5, 0.5, 1000 * trial + k) for k in range(n)]
+            )
+            best.append(centre + np.linalg.solve(information, pull))
+        spread.append(np.std(best, axis=0))
+    ratio = spread[1] / spread[0]
+    assert ((ratio > 0.3) & (ratio < 0.75)).all(), ratio
+
+
+def test_a_group_that_died_leaves_no_gap() -> None:
+    alive = linear(np.zeros(2), 0.1, 0.1, 0)
+    kept = alive.group != 1
+    left = Ensemble(alive.parameters[kept], alive.group[kept], alive.f2[kept], alive.log_s[kept])
+    together = pooled([left, alive])
+    assert sorted(set(together.group)) == list(range(2 * N_GROUPS - 1))
+    assert np.isfinite(regressed([left, alive])[0]).all()
+
+
+def brownian(n_times: int) -> CorrelationObservations:
+    """Free Brownian motion in its closed form, C2 of contrast 0.3."""
+    q, times = np.array([3.0, 5.0, 7.0, 9.0]), 0.25 * np.arange(1, n_times + 1)
+    lag = np.abs(times[:, None] - times)
+    c2 = 1.0 + 0.3 * np.exp(-2.0 * DIFFUSION * q[:, None, None] ** 2 * lag)
+    one = np.ones(len(q))
+    return CorrelationObservations(
+        c2=c2,
+        c2_err=np.full_like(c2, 0.002),
+        structure_factor=np.ones((len(q), n_times)),
+        q_inv_um=q,
+        times_s=times,
+        number_density_per_um2=12.0,
+        n_speckles=300.0 * one,
+        contrast=0.3 * one,
+        contrast_err=0.01 * one,
+    )
+
+
+MODEL = DynamicsModel(n_coefficients=6, cutoff_um=0.8, n_boxes=6, n_per_box=200, n_members=32, steps_per_time=3)
+
+
+@pytest.mark.parametrize("n_times", [6, 10])
+def test_a_fit_ends_where_it_has_settled(n_times: int) -> None:
+    seen = brownian(n_times)
+    progress = fit_correlations(seen, MODEL, make_scene(seen, MODEL), time.monotonic() + 300.0, seed=1)
+    assert progress.settled
+    assert len(progress.recent) >= 2
+    assert np.exp(progress.belief.mean[-1]) == pytest.approx(DIFFUSION, rel=0.1)
+
+
+def test_an_answer_that_still_moves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more stages than the first ones: what is left open is a warning, and the stages would have closed it."""
+    monkeypatch.setattr("beamline_ml.dynamics.correlation_fit.MOST_MORE_STAGES", 0)
+    monkeypatch.setattr("beamline_ml.dynamics.correlation_fit.HORIZONS", (1.0,))
+    monkeypatch.setattr("beamline_ml.dynamics.correlation_fit.SPREAD", (1.5,))
+    early = fit(brownian(10), MODEL, time_budget_s=300.0)
+    assert any("not settled" in said for said in early.warnings)
+    monkeypatch.setattr("beamline_ml.dynamics.correlation_fit.MOST_MORE_STAGES", MOST_MORE_STAGES)
+    assert not any("not settled" in said for said in fit(brownian(10), MODEL, time_budget_s=300.0).warnings)
