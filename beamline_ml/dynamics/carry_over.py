@@ -4,6 +4,8 @@ A ring of N speckles measures C2 with an error of order 2 / sqrt(N) that is not 
 speckles and lasts as long as they do. Two robust numbers sum it up for each ring: how far C2 lies above or below the
 forecast on average, over the whole run and over its last third, weighted by the correlation itself. Replicate rings
 with the forecast's field correlation say what these two numbers mean for every later entry, and what stays unknown.
+Counting noise is in both numbers, too, but does not last: the dimmer the run, the less of them is carried on. Where
+they are larger than speckles and counting would have them, the forecast itself is off, which lasts like the speckles.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.records import BoolArray, Float64Array
 
 LATE_PART = 2.0 / 3.0
+LEAST_NOISE = 0.01
+"""Of the variance of the two numbers: replicates are finite in number, and so is what they know."""
 
 
 @dataclass(frozen=True)
@@ -42,40 +46,77 @@ def carried_on(observations: CorrelationObservations, n_seen: int, f2: Float64Ar
     """
     rng = np.random.default_rng(seed)
     contrast, _ = contrasts(observations)
-    rings = []
+    seen = []
     for k, mean in enumerate(f2):
         entries = observations.measured[k, :n_seen, :n_seen]
         model = 1.0 + contrast[k] * mean[:n_seen, :n_seen]
         deviation = np.where(entries, np.nan_to_num(observations.c2[k, :n_seen, :n_seen]) - model, 0.0)
         c2, log_s = _replicates(observations, k, mean, rng)
-        rings.append(_ring(deviation, entries, mean, c2, log_s))
+        counting = _counting_covariance(observations.c2_err[k, :n_seen, :n_seen], entries, mean)
+        found = _summary(np.stack([deviation, *c2[:, :n_seen, :n_seen]]), entries, mean)
+        seen.append(_Ring(found[0], found[1:], counting, c2, log_s))
+    excess = _excess(seen)
+    rings = [_continued(ring, n_seen, excess) for ring in seen]
     c2_mean, c2_sd, s_sd = (np.stack(part) for part in zip(*rings, strict=True))
     return CarryOver(c2_mean, c2_sd, s_sd)
 
 
-def _ring(
-    deviation: Float64Array, entries: BoolArray, f2: Float64Array, c2: Float64Array, log_s: Float64Array
-) -> tuple[Float64Array, Float64Array, Float64Array]:
-    n_seen = len(entries)
-    seen = _summary(c2[:, :n_seen, :n_seen], entries, f2)
-    found = _summary(deviation[None], entries, f2)[0]
-    everything = c2.reshape(len(c2), -1)
-    covariance = np.cov(seen, rowvar=False)
-    covariance += 0.05 * np.trace(covariance) / 2.0 * np.eye(2)
-    cross = everything.T @ (seen - seen.mean(axis=0)) / (len(c2) - 1)
+@dataclass(frozen=True)
+class _Ring:
+    """The two numbers of a ring, and what others would have had."""
+
+    found: Float64Array
+    """(2,) as measured."""
+    others: Float64Array
+    """(n_replicates, 2)."""
+    counting: Float64Array
+    """(2, 2) covariance that counting adds."""
+    c2: Float64Array
+    """(n_replicates, n, n)."""
+    log_s: Float64Array
+    """(n_replicates, n)."""
+
+
+def _excess(rings: list[_Ring]) -> float:
+    """By how much the numbers' mean square, free of counting, exceeds that of speckles; at least one."""
+    speckles = np.stack([ring.others.var(axis=0) for ring in rings])
+    counting = np.stack([np.diagonal(ring.counting) for ring in rings])
+    found = np.stack([ring.found for ring in rings])
+    weight = 1.0 / np.maximum(speckles + counting, 1e-300)
+    return max(1.0, float((weight * (found**2 - counting)).sum() / max(float((weight * speckles).sum()), 1e-300)))
+
+
+def _continued(ring: _Ring, n_seen: int, excess: float) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Expected deviation of C2 and what stays unknown of it (n, n), and of log S (n,)."""
+    everything = ring.c2.reshape(len(ring.c2), -1)
+    covariance = np.cov(ring.others, rowvar=False) + ring.counting / excess
+    covariance += LEAST_NOISE * np.trace(covariance) / 2.0 * np.eye(2)
+    cross = everything.T @ (ring.others - ring.others.mean(axis=0)) / (len(everything) - 1)
     gain = np.linalg.solve(covariance, cross.T).T
     left = np.sqrt(np.maximum(everything.var(axis=0) - np.einsum("ij,ij->i", gain, cross), 0.0))
-    s_sd = (log_s - log_s[:, :n_seen].mean(axis=1, keepdims=True)).std(axis=0)
-    return (gain @ found).reshape(f2.shape), left.reshape(f2.shape), s_sd
+    s_sd = (ring.log_s - ring.log_s[:, :n_seen].mean(axis=1, keepdims=True)).std(axis=0)
+    shape = ring.c2.shape[1:]
+    return (gain @ ring.found).reshape(shape), left.reshape(shape), s_sd
 
 
 def _summary(deviation: Float64Array, entries: BoolArray, f2: Float64Array) -> Float64Array:
     """(n_replicates, 2): mean deviation in units of F, over all seen entries and over those late in the run."""
+    return np.asarray(np.tensordot(deviation, _summary_weights(entries, f2), axes=([1, 2], [1, 2])), np.float64)
+
+
+def _summary_weights(entries: BoolArray, f2: Float64Array) -> Float64Array:
+    """(2, n_seen, n_seen) by which deviations are summed up."""
     n_seen = len(entries)
     weight = np.where(entries, np.clip(f2[:n_seen, :n_seen], 0.0, 1.0) + 1e-3, 0.0)
     late = weight * (np.arange(n_seen) >= LATE_PART * n_seen)[:, None]
-    parts = [(deviation * w).sum(axis=(1, 2)) / max(float((w * weight).sum()), 1e-12) for w in (weight, late)]
-    return np.stack(parts, axis=1)
+    return np.stack([w / max(float((w * weight).sum()), 1e-12) for w in (weight, late)])
+
+
+def _counting_covariance(c2_err: Float64Array, entries: BoolArray, f2: Float64Array) -> Float64Array:
+    """(2, 2) what independent errors of the entries put into the two numbers."""
+    errors = np.where(entries, np.nan_to_num(c2_err), 0.0)
+    weighted = (_summary_weights(entries, f2) * errors).reshape(2, -1)
+    return np.asarray(weighted @ weighted.T, np.float64)
 
 
 def _replicates(
