@@ -45,19 +45,10 @@ def carried_on(observations: CorrelationObservations, n_seen: int, f2: Float64Ar
         The forecast's ensemble mean (n_q, n, n) on a grid that begins with the observed times.
     """
     rng = np.random.default_rng(seed)
-    contrast, _ = contrasts(observations)
-    seen = []
-    for k, mean in enumerate(f2):
-        entries = observations.measured[k, :n_seen, :n_seen]
-        model = 1.0 + contrast[k] * mean[:n_seen, :n_seen]
-        deviation = np.where(entries, np.nan_to_num(observations.c2[k, :n_seen, :n_seen]) - model, 0.0)
-        c2, log_s = _replicates(observations, k, mean, rng)
-        counting = _counting_covariance(observations.c2_err[k, :n_seen, :n_seen], entries, mean)
-        found = _summary(np.stack([deviation, *c2[:, :n_seen, :n_seen]]), entries, mean)
-        seen.append(_Ring(found[0], found[1:], counting, c2, log_s))
-    excess = _excess(seen)
-    rings = [_continued(ring, n_seen, excess) for ring in seen]
-    c2_mean, c2_sd, s_sd = (np.stack(part) for part in zip(*rings, strict=True))
+    rings = [_ring(observations, k, n_seen, mean, rng) for k, mean in enumerate(f2)]
+    excess = _excess(rings)
+    carried = [_continued(ring, n_seen, excess) for ring in rings]
+    c2_mean, c2_sd, s_sd = (np.stack(part) for part in zip(*carried, strict=True))
     return CarryOver(c2_mean, c2_sd, s_sd)
 
 
@@ -75,6 +66,24 @@ class _Ring:
     """(n_replicates, n, n)."""
     log_s: Float64Array
     """(n_replicates, n)."""
+
+
+def _ring(
+    observations: CorrelationObservations, k: int, n_seen: int, f2: Float64Array, rng: np.random.Generator
+) -> _Ring:
+    seen = k, slice(n_seen), slice(n_seen)
+    contrast = contrasts(observations)[0][k]
+    weights = _weights(observations.measured[seen], f2)
+    deviation = np.nan_to_num(observations.c2[seen]) - 1.0 - contrast * f2[:n_seen, :n_seen]
+    counting = weights * np.nan_to_num(observations.c2_err[seen])
+    c2, log_s = _replicates(observations, k, f2, rng)
+    return _Ring(
+        found=_summary(deviation, weights),
+        others=_summary(c2[:, :n_seen, :n_seen], weights),
+        counting=np.tensordot(counting, counting, axes=([1, 2], [1, 2])),
+        c2=c2,
+        log_s=log_s,
+    )
 
 
 def _excess(rings: list[_Ring]) -> float:
@@ -99,24 +108,17 @@ def _continued(ring: _Ring, n_seen: int, excess: float) -> tuple[Float64Array, F
     return (gain @ ring.found).reshape(shape), left.reshape(shape), s_sd
 
 
-def _summary(deviation: Float64Array, entries: BoolArray, f2: Float64Array) -> Float64Array:
-    """(n_replicates, 2): mean deviation in units of F, over all seen entries and over those late in the run."""
-    return np.asarray(np.tensordot(deviation, _summary_weights(entries, f2), axes=([1, 2], [1, 2])), np.float64)
-
-
-def _summary_weights(entries: BoolArray, f2: Float64Array) -> Float64Array:
-    """(2, n_seen, n_seen) by which deviations are summed up."""
+def _weights(entries: BoolArray, f2: Float64Array) -> Float64Array:
+    """(2, n_seen, n_seen) that sum deviations of C2 up to two means in units of F: over all entries, over late ones."""
     n_seen = len(entries)
     weight = np.where(entries, np.clip(f2[:n_seen, :n_seen], 0.0, 1.0) + 1e-3, 0.0)
     late = weight * (np.arange(n_seen) >= LATE_PART * n_seen)[:, None]
     return np.stack([w / max(float((w * weight).sum()), 1e-12) for w in (weight, late)])
 
 
-def _counting_covariance(c2_err: Float64Array, entries: BoolArray, f2: Float64Array) -> Float64Array:
-    """(2, 2) what independent errors of the entries put into the two numbers."""
-    errors = np.where(entries, np.nan_to_num(c2_err), 0.0)
-    weighted = (_summary_weights(entries, f2) * errors).reshape(2, -1)
-    return np.asarray(weighted @ weighted.T, np.float64)
+def _summary(deviation: Float64Array, weights: Float64Array) -> Float64Array:
+    """(..., 2) the two numbers of deviations (..., n_seen, n_seen)."""
+    return np.asarray(np.tensordot(deviation, weights, axes=([-2, -1], [1, 2])), np.float64)
 
 
 def _replicates(

@@ -20,7 +20,7 @@ import numpy as np
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress
 from beamline_ml.dynamics.contrast import speckle_counts
-from beamline_ml.dynamics.ensembles import Ensemble, groups_of, pooled, simulate_all
+from beamline_ml.dynamics.ensembles import Ensemble, pooled, simulate_all
 from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
@@ -226,8 +226,7 @@ def _limited(old: Belief, new: Belief) -> Belief:
 def _trusted(old: Belief, new: Belief, spread: float) -> Belief:
     """The new belief, its mean within the region that the ensemble has explored."""
     step = new.mean - old.mean
-    reach = np.sqrt(step @ np.linalg.pinv(old.covariance, hermitian=True) @ step / len(step)) / spread
-    scale = min(1.0, TRUST / max(float(reach), 1e-30))
+    scale = min(1.0, TRUST * spread / max(_in_errors(step, old.covariance), 1e-30))
     return Belief(old.mean + scale * step, new.covariance, new.smoothness, new.chi2)
 
 
@@ -243,14 +242,13 @@ def _ensemble_stage(
     """One regression step at a horizon; records what the ensemble predicted blindly."""
     rng = np.random.default_rng(seed)
     drawn = _drawn(progress.belief, model, spread, rng)
-    alive, f2, log_s = simulate_all(scene, observations.times_s[:horizon], drawn, seed, model.n_threads)
-    target = compress(observations, horizon, rng, expected_f2=f2.mean(axis=0))
+    ensemble = simulate_all(scene, observations.times_s[:horizon], drawn, seed, model.n_threads)
+    target = compress(observations, horizon, rng, expected_f2=ensemble.f2.mean(axis=0))
     if horizon > progress.n_times:
-        progress.blind[progress.n_times] = f2.mean(axis=0)
-        progress.blind_log_s[progress.n_times] = log_s.mean(axis=0)
-        progress.blind_spread[progress.n_times] = f2.std(axis=0, ddof=1) / spread
+        progress.blind[progress.n_times] = ensemble.f2.mean(axis=0)
+        progress.blind_log_s[progress.n_times] = ensemble.log_s.mean(axis=0)
+        progress.blind_spread[progress.n_times] = ensemble.f2.std(axis=0, ddof=1) / spread
         progress.recent = []
-    ensemble = Ensemble(drawn[alive], groups_of(model.n_members)[alive], f2, log_s)
     progress.recent = [*progress.recent, ensemble][-POOLED:]
     prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
     answer = _answer(pooled(progress.recent), target, prior_mean, progress.belief.smoothness, model.interacting)
@@ -279,8 +277,12 @@ def _answer(
 def _step_in_errors(old: Belief, new: Belief) -> float:
     """Distance between two answers in units of the new one's errors: of all parameters, or of D where that is more."""
     step = new.mean - old.mean
-    of_all = np.sqrt(step @ np.linalg.solve(new.covariance, step) / len(step))
-    return float(max(of_all, abs(step[-1]) / np.sqrt(new.covariance[-1, -1])))
+    return max(_in_errors(step, new.covariance), _in_errors(step[-1:], new.covariance[-1:, -1:]))
+
+
+def _in_errors(step: Float64Array, covariance: Float64Array) -> float:
+    """Root mean square of a step in standard deviations."""
+    return float(np.sqrt(step @ np.linalg.pinv(covariance, hermitian=True) @ step / len(step)))
 
 
 def _drawn(belief: Belief, model: DynamicsModel, spread: float, rng: np.random.Generator) -> Float64Array:

@@ -54,30 +54,29 @@ def simulate(
     return squared(values.f, shells.modes(scene.n_boxes)), values.log_s
 
 
-def simulate_all(
-    scene: Scene, times_s: Float64Array, ensemble: Float64Array, seed: int, n_threads: int
-) -> tuple[IntArray, Float64Array, Float64Array]:
-    """Indices of the members that survived, their f^2 and log S, stacked along the first axis.
+def simulate_all(scene: Scene, times_s: Float64Array, parameters: Float64Array, seed: int, n_threads: int) -> Ensemble:
+    """Set members with these parameters (n_members, n_parameters) in motion and look at them at ``times_s``.
 
     Raises
     ------
     FitRefused
         When fewer than half of the members have finite motion.
     """
-    groups = groups_of(len(ensemble))
+    groups = groups_of(len(parameters))
     with ThreadPoolExecutor(n_threads) as threads:
         seeds = np.random.SeedSequence(seed).generate_state(N_GROUPS)[: groups.max() + 1]
         made = list(threads.map(lambda own: scene.surrogates(times_s, np.random.default_rng(int(own))), seeds))
-        jobs = [threads.submit(simulate, scene, made[g], p) for g, p in zip(groups, ensemble, strict=True)]
+        jobs = [threads.submit(simulate, scene, made[g], p) for g, p in zip(groups, parameters, strict=True)]
         results = [job.result() for job in jobs]
     alive = [k for k, result in enumerate(results) if result is not None]
-    if len(alive) < max(4, len(ensemble) // 2):
+    if len(alive) < max(4, len(parameters) // 2):
         raise FitRefused(
-            f"Only {len(alive)} of {len(ensemble)} ensemble members have finite motion.",
+            f"Only {len(alive)} of {len(parameters)} ensemble members have finite motion.",
             "The force is too stiff for the step: raise steps_per_time, or shorten the cutoff.",
         )
     kept = [result for result in results if result is not None]
-    return np.array(alive), np.stack([f2 for f2, _ in kept]), np.stack([s for _, s in kept])
+    f2, log_s = (np.stack(part) for part in zip(*kept, strict=True))
+    return Ensemble(parameters[alive], groups[alive], f2, log_s)
 
 
 def groups_of(n_members: int) -> IntArray:

@@ -241,10 +241,9 @@ def _last_look(
     if not model.interacting:
         ensemble[:, :-1] = 0.0
     times = ages.times_s - ages.times_s[0] if stationary else ages.times_s
-    _, f2, log_s = simulate_all(scene, times, ensemble, seed + 7, model.n_threads)
-    return (
-        (_stationary_average(f2.mean(axis=0)), np.zeros(log_s.shape[1:])) if stationary else (f2.mean(0), log_s.mean(0))
-    )
+    moved = simulate_all(scene, times, ensemble, seed + 7, model.n_threads)
+    f2, log_s = moved.f2.mean(axis=0), moved.log_s.mean(axis=0)
+    return (_stationary_average(f2), np.zeros_like(log_s)) if stationary else (f2, log_s)
 
 
 def _stationary_average(f2: Float64Array) -> Float64Array:
@@ -300,7 +299,7 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     said = list(observations.warnings)
     if progress.skipped:
         said.append(f"The time budget left out: {'; '.join(progress.skipped)}.")
-    if progress.last_steps[-1] > LARGE_LAST_STEP:
+    if LARGE_LAST_STEP < progress.last_steps[-1] < np.inf:
         said.append(
             f"The answer has not settled: its last step was {progress.last_steps[-1]:.1f} times its errors. "
             "Give the fit more time, or this answer as the state of another fit."

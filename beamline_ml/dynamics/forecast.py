@@ -176,13 +176,13 @@ def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Fl
     )
     if result.stationary:
         lags = times - times[0]
-        _, f2, log_s = simulate_all(scene, lags, ensemble, result.seed + 13, result.n_threads)
+        moved = simulate_all(scene, lags, ensemble, result.seed + 13, result.n_threads)
         n = len(times)
         toeplitz = np.abs(np.arange(n)[None, :] - np.arange(n)[:, None])
-        by_lag = np.stack([np.diagonal(f2, k, 2, 3).mean(axis=2) for k in range(n)], axis=2)
-        return by_lag[:, :, toeplitz], np.zeros_like(log_s)
-    _, f2, log_s = simulate_all(scene, times, ensemble, result.seed + 13, result.n_threads)
-    return f2, log_s
+        by_lag = np.stack([np.diagonal(moved.f2, k, 2, 3).mean(axis=2) for k in range(n)], axis=2)
+        return by_lag[:, :, toeplitz], np.zeros_like(moved.log_s)
+    moved = simulate_all(scene, times, ensemble, result.seed + 13, result.n_threads)
+    return moved.f2, moved.log_s
 
 
 def _baseline(result: DynamicsFit, name: str, times: Float64Array) -> _Ahead:

@@ -37,39 +37,34 @@ def end_marked(token: str, grace_s: float) -> None:
     """Ask all that carry the token to end, kill those that still run after ``grace_s`` seconds, wait for their end."""
     deadline = time.monotonic() + grace_s
     pids = marked(token)
-    ending = _identities(pids)
+    ending = set(pids)
     _signal(pids, signal.SIGTERM)
     while (pids := marked(token)) and time.monotonic() < deadline:
         time.sleep(0.05)
     while pids:
         # Again and again: a process may start another between the listing and its death.
-        ending |= _identities(pids)
+        ending.update(pids)
         _signal(pids, signal.SIGKILL)
         time.sleep(0.05)
         pids = marked(token)
     _wait_until_gone(ending)
 
 
-def _identities(pids: list[int]) -> set[tuple[int, str]]:
-    return {(pid, started) for pid in pids if (started := _start_ticks(pid)) is not None}
-
-
-def _start_ticks(pid: int) -> str | None:
-    """When a process started, in ticks since the machine did; None where it has ended (a zombie has)."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            # The second field, a name in parentheses, may hold anything; state is the third and start the 22nd.
-            fields = file.read().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _wait_until_gone(ending: set[tuple[int, str]]) -> None:
+def _wait_until_gone(ending: set[int]) -> None:
     """A process that ends gives back its memory, where the token stands, before its files and ports."""
     deadline = time.monotonic() + LAST_BREATH_S
-    while any(_start_ticks(pid) == started for pid, started in ending) and time.monotonic() < deadline:
+    while any(map(_runs, ending)) and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and has not ended; a zombie has."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            # The second field, a name in parentheses, may hold anything.
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _signal(pids: list[int], number: int) -> None:

@@ -55,7 +55,7 @@ def test_speckles_are_carried_on() -> None:
     assert left < 0.7 * without
 
 
-@pytest.mark.parametrize("counting", [0.03, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("counting", [0.1, 1.0])
 def test_counting_noise_is_not(counting: float) -> None:
     """However dim the run: what is carried on is never worse than nothing."""
     without, left = np.mean([future_error(counting, seed) for seed in range(3)], axis=0)

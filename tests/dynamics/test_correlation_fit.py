@@ -40,8 +40,8 @@ def ideal(force: bool, n_times: int) -> tuple[np.ndarray, np.ndarray]:
     coefficients = fit_spline(attraction, 16, 0.8) if force else np.zeros(16)
     truth = np.tile(np.append(coefficients, np.log(DIFFUSION)), (12, 1))
     # Members of a group share their particles: twelve groups of two would be twelve samples, so seeds differ by call.
-    runs = [simulate_all(scene, times, truth, seed, 1)[1:] for seed in (1, 2, 3)]
-    return np.mean([f2.mean(0) for f2, _ in runs], axis=0), np.mean([s.mean(0) for _, s in runs], axis=0)
+    runs = [simulate_all(scene, times, truth, seed, 1) for seed in (1, 2, 3)]
+    return np.mean([run.f2.mean(0) for run in runs], axis=0), np.mean([run.log_s.mean(0) for run in runs], axis=0)
 
 
 def empty(n_times: int) -> CorrelationObservations:
