@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beamline_ml.dynamics.contrast import contrasts, speckle_counts
+from beamline_ml.dynamics.contrast import contrasts
 from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.shown_noise import speckle_counts
 from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.records import BoolArray, Float64Array
 

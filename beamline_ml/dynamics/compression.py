@@ -11,20 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.polynomial import legendre
 
-from beamline_ml.dynamics.contrast import contrasts, speckle_counts
+from beamline_ml.dynamics.contrast import contrasts
 from beamline_ml.dynamics.observations import CorrelationObservations
-from beamline_ml.dynamics.speckle_noise import field_correlation, unit_deviations
+from beamline_ml.dynamics.ring_noise import ring_noise
+from beamline_ml.dynamics.shown_noise import speckle_counts
+from beamline_ml.dynamics.smooth_evolution import smooth_in_lag_and_age, smooth_in_time
 from beamline_ml.records import BoolArray, Float64Array
 
-NUGGET_C2 = 0.003
-NUGGET_LOG_S = 0.01
-BASELINE_SPREAD = 0.01
 SCALE_SPREAD = 1.0
 ABSOLUTE_SCALE_SPREAD = 0.03
-DEGREE = 4
-DEGREE_S = 3
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def _compress_ring(
     expected_f2: Float64Array | None,
 ) -> RingRows:
     entries = observations.measured[k, :n_times, :n_times]
-    covariance = _noise(observations, k, n_times, len(log_s), n_speckles, rng, expected_f2)
+    covariance = _with_nuisances(observations, k, n_times, len(log_s), n_speckles, rng, expected_f2)
     basis = _basis(observations, entries, len(log_s))
     solved = np.linalg.solve(covariance, basis)
     information = basis.T @ solved
@@ -137,7 +133,7 @@ def _compress_ring(
     return RingRows(entries, weights, weights @ data)
 
 
-def _noise(
+def _with_nuisances(
     observations: CorrelationObservations,
     k: int,
     n_times: int,
@@ -146,20 +142,12 @@ def _noise(
     rng: np.random.Generator,
     expected_f2: Float64Array | None,
 ) -> Float64Array:
-    """Covariance of (C2 entries, log S): speckle sampling, counting, nuisances, nugget."""
+    """Covariance of (C2 entries, log S): noise, contrast and scale."""
     c2 = observations.c2[k, :n_times, :n_times]
     entries = observations.measured[k, :n_times, :n_times]
-    contrast, contrast_err = (values[k] for values in contrasts(observations))
-    f = field_correlation(c2) if expected_f2 is None else np.sqrt(np.clip(expected_f2, 0.0, 1.0))
-    c2_deviation, s_deviation = unit_deviations(f, float(contrast), rng)
-    deviation = np.hstack([c2_deviation[:, entries], s_deviation[:, :n_s]])
+    contrast, contrast_err = (float(values[k]) for values in contrasts(observations))
+    covariance = ring_noise(observations, k, n_times, n_s, n_speckles, contrast, rng, expected_f2)
     n_c2 = int(entries.sum())
-    starts = _independent_starts(observations, f) if observations.stationary else 1.0
-    covariance = np.cov(deviation, rowvar=False) / (n_speckles * starts)
-    counting = observations.c2_err[k, :n_times, :n_times][entries], _counting_error_of_log_s(observations, k, n_s)
-    diagonal = np.concatenate([counting[0] ** 2 + NUGGET_C2**2, counting[1] ** 2 + NUGGET_LOG_S**2])
-    covariance[np.diag_indices_from(covariance)] += diagonal
-    covariance[:n_c2, :n_c2] += BASELINE_SPREAD**2
     shape = np.clip((c2[entries] - 1.0) / contrast if expected_f2 is None else expected_f2[entries], 0.0, 1.0)
     covariance[:n_c2, :n_c2] += contrast_err**2 * np.outer(shape, shape)
     scale = ABSOLUTE_SCALE_SPREAD if observations.absolute else SCALE_SPREAD
@@ -167,41 +155,14 @@ def _noise(
     return covariance
 
 
-def _counting_error_of_log_s(observations: CorrelationObservations, k: int, n_s: int) -> Float64Array:
-    if observations.structure_factor_err is None:
-        return np.zeros(n_s)
-    return np.asarray(observations.structure_factor_err[k, :n_s] / observations.structure_factor[k, :n_s], np.float64)
-
-
-def _independent_starts(observations: CorrelationObservations, f: Float64Array) -> float:
-    """How many uncorrelated stretches a stationary run averages over: its length over twice the decay time."""
-    decay = np.trapezoid(f[0] ** 2, observations.times_s[: f.shape[1]]) + 0.5 * observations.times_s[1]
-    return float(max(1.0, observations.duration_s / max(2.0 * decay, 1e-12)))
-
-
 def _basis(observations: CorrelationObservations, entries: BoolArray, n_s: int) -> Float64Array:
     """Smooth functions of (log lag, age) on the entries and of time on log S, block diagonal."""
     times = observations.times_s[: len(entries)]
-    first, second = np.nonzero(entries)
-    lag = times[second] - times[first]
-    shortest = max(float(lag.min()), 1e-12)
-    u = _to_unit(np.log1p(lag / shortest))
-    age = _to_unit(0.5 * (times[first] + times[second]))
-    columns = []
-    for i in range(DEGREE + 1):
-        for j in range(1 if observations.stationary else DEGREE + 1 - i):
-            columns.append(legendre.legval(u, np.eye(DEGREE + 1)[i]) * legendre.legval(age, np.eye(DEGREE + 1)[j]))
-    upper = np.column_stack(columns)
+    upper = smooth_in_lag_and_age(times, entries, observations.stationary)
     if n_s == 0:
         return upper
-    lower = legendre.legvander(_to_unit(times), min(DEGREE_S, n_s - 1))
+    lower = smooth_in_time(times[:n_s])
     basis = np.zeros((len(upper) + n_s, upper.shape[1] + lower.shape[1]))
     basis[: len(upper), : upper.shape[1]] = upper
     basis[len(upper) :, upper.shape[1] :] = lower
     return basis
-
-
-def _to_unit(values: Float64Array) -> Float64Array:
-    """Linear map onto -1..1."""
-    low, high = float(values.min()), float(values.max())
-    return 2.0 * (values - low) / max(high - low, 1e-12) - 1.0

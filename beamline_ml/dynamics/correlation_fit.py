@@ -19,13 +19,13 @@ import numpy as np
 
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress
-from beamline_ml.dynamics.contrast import speckle_counts
 from beamline_ml.dynamics.ensembles import Ensemble, pooled, simulate_all
 from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.shells import shell_values, squared
+from beamline_ml.dynamics.shown_noise import speckle_counts
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from, prior_precision, regress
 from beamline_ml.dynamics.surrogates import Scene

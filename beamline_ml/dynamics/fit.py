@@ -12,7 +12,7 @@ from beamline_ml.dynamics.band_scale import band_scale
 from beamline_ml.dynamics.baselines import Observed
 from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.contest import Contest, run_contest
-from beamline_ml.dynamics.contrast import contrasts, speckle_counts
+from beamline_ml.dynamics.contrast import contrast_by_law, contrasts
 from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter
 from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
@@ -26,6 +26,7 @@ from beamline_ml.dynamics.phase_fit import PhaseFit, fit_phase_patterns
 from beamline_ml.dynamics.phase_patterns import PhaseObservations
 from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
 from beamline_ml.dynamics.rigid_motion import RigidFit, RigidObservations, fit_rigid
+from beamline_ml.dynamics.shown_noise import speckle_counts, with_shown_noise
 from beamline_ml.dynamics.surrogates import Scene, make_scene
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
@@ -130,6 +131,7 @@ def fit(
     _refuse_terms(unseen, "C2 averaged over azimuth shows no drift and no direction", "Fit patterns instead.")
     if isinstance(state, PatternFit | NetworkFit):
         raise FitRefused("A fit of patterns cannot go on with correlations.", "Give an earlier fit of correlations.")
+    observations = with_shown_noise(observations)
     scene = make_scene(observations, model)
     progress = fit_correlations(observations, model, scene, began + SHARE_FOR_LAST_LOOK * budget, seed, state)
     return _assembled(observations, model, scene, progress, seed)
@@ -175,8 +177,9 @@ def _assembled(
     observations: CorrelationObservations, model: DynamicsModel, scene: Scene, progress: Progress, seed: int
 ) -> DynamicsFit:
     ages = observations.by_age or observations
-    f2, log_s = _last_look(ages, observations.stationary, model, scene, progress, seed)
-    contrast, contrast_err = contrasts(ages)
+    members, log_s = _last_look(ages, observations.stationary, model, scene, progress, seed)
+    contrast, contrast_err = contrast_by_law(ages, members, np.random.default_rng(seed))
+    f2 = members.mean(axis=0)
     contest = _contest(ages, f2, log_s, progress, observations.stationary)
     origins = [] if observations.stationary else _origins(progress, len(ages.times_s))
     belief = progress.belief
@@ -235,15 +238,16 @@ def _last_look(
     progress: Progress,
     seed: int,
 ) -> tuple[Float64Array, Float64Array]:
-    """f^2 and log S at the answer on the whole age grid, averaged over a few members."""
+    """f^2 of a few members at the answer on the whole age grid, and the mean of their log S."""
     rng = np.random.default_rng(seed + 7)
     ensemble = progress.belief.draw(LAST_LOOK_MEMBERS, 1.0, rng)
     if not model.interacting:
         ensemble[:, :-1] = 0.0
     times = ages.times_s - ages.times_s[0] if stationary else ages.times_s
     moved = simulate_all(scene, times, ensemble, seed + 7, model.n_threads)
-    f2, log_s = moved.f2.mean(axis=0), moved.log_s.mean(axis=0)
-    return (_stationary_average(f2), np.zeros_like(log_s)) if stationary else (f2, log_s)
+    if stationary:
+        return np.stack([_stationary_average(f2) for f2 in moved.f2]), np.zeros(moved.log_s.shape[1:])
+    return moved.f2, moved.log_s.mean(axis=0)
 
 
 def _stationary_average(f2: Float64Array) -> Float64Array:

@@ -40,13 +40,13 @@ class CorrelationObservations:
     number_density_per_um2: float | None
     """Particles per um^2; None: the force is known only times the density."""
     structure_factor_err: Float64Array | None = None
-    """(n_q, n_times) standard error of ``structure_factor`` from counting alone; None: negligible."""
+    """(n_q, n_times) standard error of ``structure_factor`` from counting alone; None: as its own scatter shows."""
     n_speckles: Float64Array | None = None
-    """(n_q,) independent speckles per ring; None: as many as the error of C2 stands for, 1000 at most."""
+    """(n_q,) independent speckles per ring; None: as many as the scatter of C2 shows (``shown_noise``)."""
     contrast: Float64Array | None = None
-    """(n_q,) speckle contrast, first guess; None: from C2 at the shortest lags."""
+    """(n_q,) speckle contrast; None: that of C2 at lag 0 where C2 was normalised to one, else found with the law."""
     contrast_err: Float64Array | None = None
-    """(n_q,) how far it may be off."""
+    """(n_q,) how far it may be off; None: 3 %."""
     stationary: bool = False
     absolute: bool | None = None
     """Whether ``structure_factor`` is S(q, t) itself. None: if it may be, by its size at the beginning (``POSSIBLE_S``
@@ -99,10 +99,13 @@ class CorrelationObservations:
                 "The error of the structure factor is negative, not a number, or not one for each of its values.",
                 "Give (n_q, n_times) standard errors, or None.",
             )
-        if not (self.c2_err[self.measured] >= 0).all() or not self.measured.any():
+        unseen = np.flatnonzero(~self.measured.any(axis=(1, 2)))
+        if not (self.c2_err[self.measured] >= 0).all() or len(unseen):
             raise FitRefused(
-                "C2 holds no measured pair of blocks, or an error of it is negative or not a number.",
-                "Mark what was not measured by NaN in C2 itself.",
+                "C2 holds no measured pair of blocks"
+                + (f" in ring {', '.join(str(k + 1) for k in unseen)}" if len(unseen) else "")
+                + ", or an error of it is negative or not a number.",
+                "Leave such rings out, and mark what was not measured by NaN in C2 itself.",
             )
         density = self.number_density_per_um2
         if density is not None and not (np.isfinite(density) and density > 0):
@@ -113,9 +116,9 @@ class CorrelationObservations:
 
     @property
     def measured(self) -> BoolArray:
-        """(n_q, n_times, n_times) entries t1 < t2 with a finite C2."""
+        """(n_q, n_times, n_times) entries t1 < t2 with a finite C2 and less than infinite error."""
         upper = np.triu(np.ones(self.c2.shape[1:], bool), k=1)
-        return np.isfinite(self.c2) & upper[None]
+        return np.isfinite(self.c2) & ~np.isposinf(self.c2_err) & upper[None]
 
     @classmethod
     def from_two_time(

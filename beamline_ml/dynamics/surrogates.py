@@ -11,12 +11,12 @@ from itertools import pairwise
 import numpy as np
 
 from beamline_ml.dynamics.compression import ABSOLUTE_SCALE_SPREAD, log_s_of
-from beamline_ml.dynamics.contrast import speckle_counts
 from beamline_ml.dynamics.flow import Surrogates
 from beamline_ml.dynamics.matched_start import matched_start
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.shells import Shells, shells_of_box
+from beamline_ml.dynamics.shown_noise import speckle_counts
 from beamline_ml.records import Float64Array, IntArray
 
 MAX_VECTORS_PER_RING = 40

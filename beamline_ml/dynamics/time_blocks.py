@@ -227,16 +227,21 @@ def _blocks(
     )
 
 
-def shared_contrast(contrast: Float64Array, err: Float64Array) -> tuple[Float64Array, Float64Array]:
+def shared_contrast(
+    contrast: Float64Array, err: Float64Array, beyond_chance: float = 0.0
+) -> tuple[Float64Array, Float64Array]:
     """Contrast of each ring drawn towards the common one, (n_q,) value and spread.
 
     Coherence sets one contrast for the whole detector; what single rings show beyond it is mostly their few speckles.
-    Only a scatter larger than that of speckles is believed (DerSimonian-Laird estimate of the true spread).
+    Only a scatter larger than that of speckles is believed (DerSimonian-Laird estimate of the true spread), and only
+    where it is so by more than ``beyond_chance`` of the standard deviations that chance gives it.
     """
     err = np.maximum(err, 1e-3)
     weight = 1.0 / err**2
     common = float((weight * contrast).sum() / weight.sum())
-    excess = float((weight * (contrast - common) ** 2).sum()) - (len(contrast) - 1)
+    freedom = len(contrast) - 1
+    excess = float((weight * (contrast - common) ** 2).sum()) - freedom
+    excess = excess if excess > beyond_chance * np.sqrt(2.0 * freedom) else 0.0
     spread2 = max(excess, 0.0) / max(float(weight.sum() - (weight**2).sum() / weight.sum()), 1e-30)
     spread2 = max(spread2, (0.04 * common) ** 2)
     posterior = (contrast / err**2 + common / spread2) / (1.0 / err**2 + 1.0 / spread2)

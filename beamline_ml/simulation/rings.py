@@ -111,10 +111,11 @@ def _ring(a: np.ndarray, photons: float, rng: np.random.Generator) -> tuple[Floa
     counts = rng.poisson(expected).astype(np.float64)
     mean = counts.mean(axis=1)
     c2 = counts @ counts.T / n / np.outer(mean, mean)
-    squares = expected**2
-    # Var(k1 k2) of two independent Poisson counts: I1^2 I2 + I1 I2^2 + I1 I2.
-    variance = (squares @ expected.T + expected @ squares.T + expected @ expected.T) / n
-    c2_err = np.sqrt(variance / n) / np.outer(mean, mean)
+    # Counts of one frame change both the product and its normalisation: k1 goes with I2 - C2 <I2>.
+    light = expected.mean(axis=1)
+    true = expected @ expected.T / n
+    of_one = (expected[:, None] * (expected[None] - (true / light[:, None])[..., None]) ** 2).mean(axis=2)
+    c2_err = np.sqrt((of_one + of_one.T + true) / n) / np.outer(light, light)
     s = (np.abs(a) ** 2).mean(axis=1)
     f = (a @ a.conj().T).real / n / np.sqrt(np.outer(s, s))
     contrast = (counts * (counts - 1.0)).mean(axis=1) / mean**2 - 1.0

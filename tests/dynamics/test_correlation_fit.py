@@ -142,7 +142,8 @@ def test_forecast_beats_persistence_on_the_future(found: DynamicsFit, truth: tup
     for part in (ahead.c2, ahead.lower, ahead.upper, ahead.s_q, ahead.s_q_lower, ahead.s_q_upper):
         assert np.isfinite(part).all()
     assert ahead.method in ahead.contest
-    assert ahead.score == min(ahead.contest.values())
+    # A law that describes the run is published where it is behind the best curve by chance only.
+    assert ahead.score <= min(ahead.contest.values()) + found.contest_margin
 
 
 def test_a_winner_that_is_not_the_neural_ode_costs_no_simulation(
