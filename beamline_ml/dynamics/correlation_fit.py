@@ -26,6 +26,7 @@ from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.shells import shell_values, squared
 from beamline_ml.dynamics.shown_noise import speckle_counts
+from beamline_ml.dynamics.speckle_noise import shortest_lags
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from, prior_precision, regress
 from beamline_ml.dynamics.surrogates import Scene
@@ -103,8 +104,9 @@ def ring_diffusion(observations: CorrelationObservations) -> list[float]:
     times = observations.times_s
     estimates = []
     for k, q in enumerate(observations.q_inv_um):
-        lag_1 = np.nanmean(np.diagonal(observations.c2[k], offset=1)) - 1.0
-        lag_2 = np.nanmean(np.diagonal(observations.c2[k], offset=2)) - 1.0
+        if not all(np.isfinite(np.diagonal(observations.c2[k], offset)).any() for offset in (1, 2)):
+            continue
+        lag_1, lag_2 = (value - 1.0 for value in shortest_lags(observations.c2[k]))
         if lag_1 > 0.02 and lag_2 > 0.01 and lag_2 < lag_1:
             estimates.append(np.log(lag_1 / lag_2) / (2.0 * q**2 * np.mean(np.diff(times)[: len(times) // 2])))
     return estimates

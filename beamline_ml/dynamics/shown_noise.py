@@ -14,8 +14,8 @@ import numpy as np
 
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.smooth_evolution import smooth_in_lag_and_age, smooth_in_time
-from beamline_ml.dynamics.speckle_noise import field_correlation, unit_deviations
-from beamline_ml.records import Float64Array
+from beamline_ml.dynamics.speckle_noise import field_correlation, shortest_lags, unit_deviations
+from beamline_ml.records import BoolArray, Float64Array
 
 POSSIBLE_SPECKLES = np.geomspace(20.0, 20000.0, 61)
 LIKELY_SPECKLES, FACTOR = 300.0, 4.0
@@ -73,36 +73,46 @@ def _scatter_of_all(observations: CorrelationObservations) -> list[_Scatter]:
 
 
 def _scatter(observations: CorrelationObservations, k: int) -> _Scatter:
-    entries = observations.measured[k]
-    times = observations.times_s
+    entries, times = observations.measured[k], observations.times_s
     smooth = _orthonormal(smooth_in_lag_and_age(times, entries, observations.stationary))
-    seen, variance = observations.c2[k][entries], observations.c2_err[k][entries] ** 2
-    evolution = np.full(observations.c2[k].shape, np.nan)
-    evolution[entries] = smooth @ (smooth.T @ seen)
-    f = field_correlation(evolution)
-    # Only t1 < t2 is known.
-    f = np.triu(f, 1) + np.triu(f, 1).T + np.eye(len(f))
-    contrast = max(float(np.nanmean(np.diagonal(evolution, 1))) - 1.0, 1e-3)
-    c2, log_s = unit_deviations(f, contrast, np.random.default_rng(k))
-    left = np.clip(1.0 - (smooth**2).sum(axis=1), 0.0, None)
-    others = _squares_left(c2[:, entries], smooth)
     smooth_s = _orthonormal(smooth_in_time(times))
+    seen, variance = observations.c2[k][entries], observations.c2_err[k][entries] ** 2
+    c2, log_s = _others(entries, smooth @ (smooth.T @ seen), np.random.default_rng(k))
+    left = _squares_left(c2, smooth)
+    found, err, is_whole = _beside_counting(seen, variance, smooth)
     free = max(len(times) - smooth_s.shape[1], 1)
-    seen_s = np.log(observations.structure_factor[k])
-    counting, scattered = float((variance * left).sum()), float(_squares_left(seen, smooth))
-    known = scattered - counting, np.hypot(np.sqrt(2.0 * (variance**2 * left).sum()), COUNTING_UNSURE * counting)
-    one = others.mean()
-    if scattered < HOLDS_MORE * counting and left.sum() > ENOUGH_LEFT:
-        whole = variance.sum()
-        known, one = (whole, COUNTING_UNSURE * whole), (c2[:, entries] ** 2).sum(axis=1).mean()
     return _Scatter(
-        c2=float(known[0]),
-        c2_err=float(known[1]),
-        c2_per_speckle=float(one),
-        chance=float(others.std() / max(float(others.mean()), 1e-300)),
-        log_s=float(_squares_left(seen_s, smooth_s)) / free,
+        c2=found,
+        c2_err=err,
+        c2_per_speckle=float((c2**2).sum(axis=1).mean() if is_whole else left.mean()),
+        chance=float(left.std() / max(float(left.mean()), 1e-300)),
+        log_s=float(_squares_left(np.log(observations.structure_factor[k]), smooth_s)) / free,
         log_s_per_speckle=float(_squares_left(log_s, smooth_s).mean()) / free,
     )
+
+
+def _others(entries: BoolArray, evolution: Float64Array, rng: np.random.Generator) -> tuple[Float64Array, Float64Array]:
+    """Deviations of single speckles whose C2 has this evolution (n_entries,): of C2 there, and of log S."""
+    c2 = np.full(entries.shape, np.nan)
+    c2[entries] = evolution
+    f = np.triu(field_correlation(c2), 1)  # only t1 < t2 is known
+    contrast = max(shortest_lags(c2)[0] - 1.0, 1e-3)
+    of_c2, of_log_s = unit_deviations(f + f.T + np.eye(len(f)), contrast, rng)
+    return of_c2[:, entries], of_log_s
+
+
+def _beside_counting(seen: Float64Array, variance: Float64Array, smooth: Float64Array) -> tuple[float, float, bool]:
+    """Squares of C2 that are neither smooth nor counting, their error, and whether they are of all its error instead.
+
+    The latter is so where C2 scatters by far less than it should, if ``variance`` were that of counting.
+    """
+    left = np.clip(1.0 - (smooth**2).sum(axis=1), 0.0, None)
+    counting, scattered = float((variance * left).sum()), float(_squares_left(seen, smooth))
+    if scattered < HOLDS_MORE * counting and left.sum() > ENOUGH_LEFT:
+        whole = float(variance.sum())
+        return whole, COUNTING_UNSURE * whole, True
+    by_chance = np.sqrt(2.0 * (variance**2 * left).sum())
+    return scattered - counting, float(np.hypot(by_chance, COUNTING_UNSURE * counting)), False
 
 
 def _orthonormal(functions: Float64Array) -> Float64Array:
@@ -122,7 +132,7 @@ def _speckles(scatter: list[_Scatter]) -> Float64Array:
     ring = np.stack([_log_likelihood(one) for one in scatter])
     alike = np.exp(-0.5 * ((log_n[:, None] - log_n) / np.log(RING_FACTOR)) ** 2)
     alike /= alike.sum(axis=1, keepdims=True)
-    # (n_q, n_scale): each ring's likelihood where the rings' common scale is so large
+    # (n_q, n_scale): likelihood of what each ring shows where the rings' common scale is so large
     of_scale = np.log(np.exp(ring) @ alike.T)
     before = -0.5 * ((log_n - np.log(LIKELY_SPECKLES)) / np.log(FACTOR)) ** 2
     total = of_scale.sum(axis=0) + before

@@ -55,12 +55,18 @@ def field_correlation(c2: Float64Array) -> Float64Array:
 
     The first two lags, drawn back linearly to lag 0, are what these very speckles show as contrast.
     """
-    c2 = np.where(np.isfinite(c2), c2, np.nan)
-    near, next_near = (float(np.nanmean(np.diagonal(c2, offset=k))) - 1.0 for k in (1, 2))
+    near, next_near = (value - 1.0 for value in shortest_lags(c2))
     own_contrast = max(near + np.clip(near - next_near, 0.0, 0.5 * abs(near)), 1e-6)
-    f = np.sqrt(np.clip((np.nan_to_num(c2, nan=1.0) - 1.0) / own_contrast, 0.0, 1.0))
+    f = np.sqrt(np.clip((np.where(np.isfinite(c2), c2, 1.0) - 1.0) / own_contrast, 0.0, 1.0))
     np.fill_diagonal(f, 1.0)
     return f
+
+
+def shortest_lags(c2: Float64Array) -> tuple[float, float]:
+    """Mean of C2 (n_times, n_times) at the two shortest lags, in blocks, at which any pair was measured."""
+    lags = [np.diagonal(c2, offset=k) for k in range(1, len(c2))]
+    means = [float(values[np.isfinite(values)].mean()) for values in lags if np.isfinite(values).any()]
+    return means[0], means[min(1, len(means) - 1)]
 
 
 def speckles_per_pixel(two_time: TwoTime, contrast: Float64Array) -> float:

@@ -131,3 +131,14 @@ def test_dim_light_and_nothing_said(seed: int) -> None:
     assert found.diffusion_um2_per_s == pytest.approx(DIFFUSION, rel=0.3)
     assert found.chi2 < 2.0
     assert np.abs(found.contrast - 1.0).max() < 0.15
+
+
+def test_a_ring_without_its_shortest_lags() -> None:
+    """Neighbouring blocks may be missing, as where an after-glow was masked; the other lags stay."""
+    seen = counted(400, BRIGHT, np.random.default_rng(8))
+    c2 = seen.c2.copy()
+    c2[0][np.abs(TIMES[:, None] - TIMES) < 0.6] = np.nan
+    holed = replace(seen, c2=c2)
+    assert ((speckle_counts(holed) > 100) & (speckle_counts(holed) < 1600)).all()
+    model = DynamicsModel(n_coefficients=6, cutoff_um=0.8, n_boxes=2, n_per_box=200, n_members=24, steps_per_time=3)
+    assert np.isfinite(fit(holed, model, time_budget_s=600.0).coefficients).all()
