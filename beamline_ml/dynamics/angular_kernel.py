@@ -66,7 +66,7 @@ def _harmonics(ex, ey, turned, turning):  # type: ignore[no-untyped-def]
         turning[s], turning[s + 1] = -(s + 1.0) * sine, (s + 1.0) * cosine
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=True, inline="always")
 def _add_moved(tangent, out_tangent, i, j, ex, ey, by_r, by_phi_per_r, force_per_r):  # type: ignore[no-untyped-def]
     """What a pair's velocities change by when its particles are displaced: along e, and across it."""
     hxx = by_r * ex * ex - by_phi_per_r * ex * ey + force_per_r * ey * ey
@@ -76,7 +76,7 @@ def _add_moved(tangent, out_tangent, i, j, ex, ey, by_r, by_phi_per_r, force_per
     add_displaced(tangent, out_tangent, i, j, hxx, hxy, hyx, hyy)
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=True, inline="always")
 def _add_own(out_tangent, i, j, k, weights, n_coefficients, turned, ex, ey):  # type: ignore[no-untyped-def]
     """What a pair's velocities change by when the coefficients change that it feels."""
     for s in range(turned.shape[0]):

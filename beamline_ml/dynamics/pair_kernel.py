@@ -63,7 +63,7 @@ def add_displaced(tangent, out_tangent, i, j, hxx, hxy, hyx, hyy):  # type: igno
         out_tangent[j, 1, a] -= vy
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, inline="always")
 def padded(coefficients):  # type: ignore[no-untyped-def]
     """With four zeros more; one by one, as an assignment of slices takes seconds to compile, for its error message."""
     longer = np.zeros(coefficients.shape[0] + 4)
@@ -72,7 +72,7 @@ def padded(coefficients):  # type: ignore[no-untyped-def]
     return longer
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=True, inline="always")
 def polynomials(coefficients):  # type: ignore[no-untyped-def]
     """(n, 4) the spline between its knots, as powers of the distance from the knot in units of the spacing."""
     c = padded(coefficients)

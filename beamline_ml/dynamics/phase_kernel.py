@@ -58,7 +58,7 @@ def phase_tangent(state, first, second, splines, cutoff, mobile, tangent, out, o
             _add_own(out_tangent, i, j, q, value, n_coefficients, mobile, ex, ey, cosine, sine)
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=True, inline="always")
 def _add_own(out_tangent, i, j, q, value, n_coefficients, mobile, ex, ey, cosine, sine):  # type: ignore[no-untyped-def]
     """What a pair's rates change by when the coefficients change that it feels."""
     at_k = 2 * n_coefficients if mobile else 0

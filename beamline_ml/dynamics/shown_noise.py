@@ -18,7 +18,7 @@ from beamline_ml.dynamics.speckle_noise import field_correlation, shortest_lags,
 from beamline_ml.records import BoolArray, Float64Array
 
 POSSIBLE_SPECKLES = np.geomspace(20.0, 20000.0, 61)
-LIKELY_SPECKLES, FACTOR = 300.0, 4.0
+LIKELY_SPECKLES, FACTOR = 300.0, 2.5
 """Of a ring before anything is seen, and the factor (one standard deviation) by which that may be off."""
 RING_FACTOR = 2.0
 """By which rings differ from each other."""
