@@ -10,6 +10,7 @@ from .pattern_forecast import forecast_patterns as forecast_patterns
 from .pattern_law import PatternFit as PatternFit
 from .patterns import PatternObservations as PatternObservations
 from .patterns import PatternScattering as PatternScattering
+from .patterns import sphere_form_factor as sphere_form_factor
 from .phase_fit import PhaseFit as PhaseFit
 from .phase_patterns import PhaseObservations as PhaseObservations
 from .phase_patterns import PhaseScattering as PhaseScattering

@@ -19,7 +19,7 @@ from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.photon_information import photon_information
-from beamline_ml.dynamics.statistical_gauss_newton import OPEN_CORE, Belief, belief_from
+from beamline_ml.dynamics.statistical_gauss_newton import OPEN_BENDS, Belief, belief_from
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
@@ -133,4 +133,4 @@ class _Block:
     ) -> Belief:
         """Belief from what frames said, linearised at ``at``, and the prior."""
         known, n = self._state.prior_mean, len(self._fit.coefficients)
-        return belief_from(information, pull, at, known, smoothness, self._fit.chi2, OPEN_CORE, n)
+        return belief_from(information, pull, at, known, smoothness, self._fit.chi2, OPEN_BENDS, n)

@@ -22,10 +22,11 @@ from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.statistical_gauss_newton import (
-    CORE,
-    OPEN_CORE,
+    CLOSED_BENDS,
+    OPEN_BENDS,
     SMOOTHNESS_RANGE,
     Belief,
+    Bends,
     belief_from,
     prior_precision,
 )
@@ -109,7 +110,7 @@ class PatternWork:
             self._prior_mean,
             belief.smoothness,
             here.chi2,
-            self._core(horizon),
+            self._bends(horizon),
             self._law.splines.shape[1],
         )
         found = damped(belief.mean, target.mean, here.misfit, lambda mean: self._evaluate(mean, horizon), self._longest)
@@ -121,10 +122,10 @@ class PatternWork:
         self._belief = Belief(belief.mean, target.covariance, smoother, here.chi2)
         return 0.0
 
-    def _core(self, horizon: int) -> tuple[float, float]:
+    def _bends(self, horizon: int) -> tuple[Bends, ...]:
         # What is left of a corrected start's errors would show as a force at contact.
         known = self._free is None and horizon == len(self.observations.times_s)
-        return OPEN_CORE if known else CORE
+        return OPEN_BENDS if known else CLOSED_BENDS
 
     def _start_of(self, mean: Float64Array) -> Float64Array:
         """(n, 2) um."""

@@ -29,6 +29,26 @@ class PatternScattering:
     beam_stop_px: float = 3.0
     mask: BoolArray | None = None
     """(size, size) True = use; None = all."""
+    sensitivity: Float64Array | None = None
+    """(size, size) what a pixel records of a point's intensity, up to one factor for all: the particles' form factor
+    (:func:`sphere_form_factor`) times the pixel's efficiency. None = alike everywhere."""
+
+    def __post_init__(self) -> None:
+        given = self.sensitivity
+        if given is None:
+            return
+        if given.shape != (self.size, self.size) or not (np.isfinite(given).all() and (given >= 0).all()):
+            raise FitRefused(
+                f"The sensitivity {given.shape} is not finite and >= 0 on a {self.size} x {self.size} detector.",
+                "Give every pixel a number, and those that do not work a zero or a place in the mask.",
+            )
+        if not (given[self.used] > 0).any():
+            raise FitRefused("No pixel that is used is sensitive.", "Check sensitivity, mask and beam stop.")
+
+    @property
+    def radius_inv_um(self) -> Float64Array:
+        """(size, size) momentum transfer of every pixel in 1/um."""
+        return np.asarray(np.hypot(self.q_inv_um[:, None], self.q_inv_um[None, :]), np.float64)
 
     @property
     def q_inv_um(self) -> Float64Array:
@@ -42,6 +62,11 @@ class PatternScattering:
         lit = np.hypot(offset[:, None], offset[None, :]) >= self.beam_stop_px
         return lit if self.mask is None else lit & self.mask
 
+    @property
+    def response(self) -> Float64Array:
+        """(size, size) factor of every pixel on the intensity of points, whether it is used or not."""
+        return np.ones((self.size, self.size)) if self.sensitivity is None else self.sensitivity
+
     def weight(self, x_um: Float64Array) -> Float64Array:
         """Amplitude of the beam at each particle, (n,)."""
         if self.probe_um is None:
@@ -49,15 +74,15 @@ class PatternScattering:
         return np.asarray(np.exp(-(x_um**2).sum(axis=1) / self.probe_um**2), np.float64)
 
     def intensity(self, x_um: Float64Array) -> Float64Array:
-        """Pattern |A|^2 of particles at (n, 2) um, (size, size); no photons fall under beam stop and mask."""
+        """Pattern of particles at (n, 2) um, (size, size); no photons fall under beam stop and mask."""
         row, col = (np.exp(-1j * np.outer(self.q_inv_um, x_um[:, d])) for d in range(2))
         amplitude = (row * self.weight(x_um)) @ col.T
-        return np.asarray(np.abs(amplitude) ** 2 * self.used, np.float64)
+        return np.asarray(np.abs(amplitude) ** 2 * self.response * self.used, np.float64)
 
     def with_tangents(
         self, x_um: Float64Array, tangent: Float64Array, pixels: IntArray
     ) -> tuple[Float64Array, Float64Array]:
-        """|A|^2 at flat pixel indices (n_pixels,) and its derivative along tangents (n, 2, m): (n_pixels, m)."""
+        """Pattern at flat pixel indices (n_pixels,) and its derivative along tangents (n, 2, m): (n_pixels, m)."""
         rows, cols = np.divmod(pixels, self.size)
         q = np.column_stack([self.q_inv_um[rows], self.q_inv_um[cols]])
         weight = self.weight(x_um)
@@ -72,10 +97,11 @@ class PatternScattering:
         if self.probe_um is not None:
             fading = np.einsum("nd,ndm->nm", self.fading(x_um), tangent)
             slope += turned.real @ fading.astype(np.float32)
-        return np.abs(total) ** 2, np.asarray(slope, np.float64)
+        response = self.response[rows, cols]
+        return response * np.abs(total) ** 2, np.asarray(response[:, None] * slope, np.float64)
 
     def with_position_slopes(self, x_um: Float64Array, pixels: IntArray) -> tuple[Float64Array, Float64Array]:
-        """|A|^2 at flat pixel indices (n_pixels,) and its derivatives by every coordinate, (n_pixels, 2 n).
+        """Pattern at flat pixel indices (n_pixels,) and its derivatives by every coordinate, (n_pixels, 2 n).
 
         As :meth:`with_tangents` along 2 n unit vectors, without the products by zero.
         """
@@ -86,12 +112,20 @@ class PatternScattering:
         total = phase.sum(axis=1)
         turned = 2.0 * total.conj()[:, None] * phase
         fading = self.fading(x_um)
+        response = self.response[at]
+        turned *= response[:, None]
         slopes = [((1j * q[at[d]][:, None] + fading[:, d]) * turned).real for d in range(2)]
-        return np.abs(total) ** 2, np.stack(slopes, axis=2).reshape(len(pixels), -1)
+        return response * np.abs(total) ** 2, np.stack(slopes, axis=2).reshape(len(pixels), -1)
 
     def fading(self, x_um: Float64Array) -> Float64Array:
         """(n, 2) derivative of the logarithm of the beam's amplitude at each particle, in 1/um."""
         return np.zeros_like(x_um) if self.probe_um is None else np.asarray(-2.0 * x_um / self.probe_um**2, np.float64)
+
+
+def sphere_form_factor(q_inv_um: Float64Array, radius_um: float) -> Float64Array:
+    """Intensity that a homogeneous sphere scatters, of the shape of ``q_inv_um``; 1 at q = 0 (Rayleigh 1911)."""
+    x = np.maximum(q_inv_um * radius_um, 1e-4)
+    return np.asarray((3.0 * (np.sin(x) - x * np.cos(x)) / x**3) ** 2, np.float64)
 
 
 class Intensity(Protocol):

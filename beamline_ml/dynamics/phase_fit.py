@@ -22,7 +22,7 @@ from beamline_ml.dynamics.phase_patterns import PhaseObservations, PhaseScatteri
 from beamline_ml.dynamics.photon_information import brightest_pixels, photon_information, photons_per_intensity
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
-from beamline_ml.dynamics.statistical_gauss_newton import SMOOTHNESS_RANGE, roughness
+from beamline_ml.dynamics.statistical_gauss_newton import EVEN, SMOOTHNESS_RANGE, roughness
 from beamline_ml.dynamics.tangent_motion import motion_with_tangents, shortest_spacing_s
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
@@ -126,6 +126,7 @@ class _Work:
         self.unit = rate * np.repeat(scales, self.n)
         self.mean = np.zeros(self.blocks * self.n + 1)
         self.smoothness = np.full(self.blocks, FIRST_SMOOTHNESS)
+        self._roughness = roughness(self.n, EVEN)
         scattering = observations.scattering
         self.pixels = brightest_pixels(observations.counts, scattering.used, np.random.default_rng(seed))
         first = scattering.intensity(observations.start)
@@ -155,7 +156,7 @@ class _Work:
 
     def _prior(self) -> Float64Array:
         """Precision of the parameters under the prior, block by block."""
-        coefficients = np.kron(np.diag(self.smoothness), roughness(self.n))
+        coefficients = np.kron(np.diag(self.smoothness), self._roughness)
         return block_diag(coefficients, 1.0)
 
     def _target(self, information: Float64Array, pull: Float64Array) -> Float64Array:
@@ -166,8 +167,8 @@ class _Work:
             covariance = np.linalg.inv(total)
             for b in range(self.blocks):
                 block = slice(b * self.n, (b + 1) * self.n)
-                held = self.n - self.smoothness[b] * np.trace(covariance[block, block] @ roughness(self.n))
-                wanted = max(held, 0.5) / max(float(mean[block] @ roughness(self.n) @ mean[block]), 1e-9)
+                held = self.n - self.smoothness[b] * np.trace(covariance[block, block] @ self._roughness)
+                wanted = max(held, 0.5) / max(float(mean[block] @ self._roughness @ mean[block]), 1e-9)
                 self.smoothness[b] = np.clip(np.sqrt(self.smoothness[b] * wanted), *SMOOTHNESS_RANGE)
         return mean
 

@@ -34,16 +34,16 @@ class PhaseScattering:
         return self.optics.used
 
     def intensity(self, state: Float64Array) -> Float64Array:
-        """Pattern |A|^2 of particles (n, 3): x, y in um, phase in rad; (size, size)."""
+        """Pattern of particles (n, 3): x, y in um, phase in rad; (size, size)."""
         q = self.optics.q_inv_um
         row, col = (np.exp(-1j * np.outer(q, state[:, d])) for d in range(2))
         weight = self.optics.weight(state[:, :2]) * (self.charge + self.phase_contrast * np.cos(state[:, 2]))
-        return np.asarray(np.abs((row * weight) @ col.T) ** 2 * self.used, np.float64)
+        return np.asarray(np.abs((row * weight) @ col.T) ** 2 * self.optics.response * self.used, np.float64)
 
     def with_tangents(
         self, state: Float64Array, tangent: Float64Array, pixels: IntArray
     ) -> tuple[Float64Array, Float64Array]:
-        """|A|^2 at flat pixel indices (n_pixels,) and its derivative along tangents (n, 3, m): (n_pixels, m)."""
+        """Pattern at flat pixel indices (n_pixels,) and its derivative along tangents (n, 3, m): (n_pixels, m)."""
         rows, cols = np.divmod(pixels, self.optics.size)
         axis = self.optics.q_inv_um
         q = np.column_stack([axis[rows], axis[cols]])
@@ -56,7 +56,8 @@ class PhaseScattering:
         slope = wave @ turned
         for d in range(2):
             slope += -1j * q[:, d : d + 1] * (wave @ (length[:, None] * tangent[:, d]))
-        return np.abs(amplitude) ** 2, 2.0 * (amplitude.conj()[:, None] * slope).real
+        response = self.optics.response[rows, cols]
+        return response * np.abs(amplitude) ** 2, 2.0 * (response[:, None] * amplitude.conj()[:, None] * slope).real
 
 
 @dataclass(frozen=True)

@@ -73,13 +73,13 @@ class RigidScattering:
         return -1.0 if self.beam_moves else 1.0
 
     def intensity(self, u_um: Float64Array) -> Float64Array:
-        """Pattern |A|^2 at the relative position (2,) um, (size, size)."""
+        """Pattern at the relative position (2,) um, (size, size)."""
         return self.optics.intensity(self.points_um + self.sign * u_um)
 
     def with_tangents(
         self, u_um: Float64Array, tangent: Float64Array, pixels: IntArray
     ) -> tuple[Float64Array, Float64Array]:
-        """|A|^2 at flat pixel indices (n_pixels,) and its derivative along tangents (1, 2, m): (n_pixels, m).
+        """Pattern at flat pixel indices (n_pixels,) and its derivative along tangents (1, 2, m): (n_pixels, m).
 
         ``u_um`` (1, 2): the object is one particle.
         """

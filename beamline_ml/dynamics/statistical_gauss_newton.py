@@ -10,7 +10,7 @@ maximum likelihood: Chen and Oliver, Math. Geosci. 44, 1 (2012)).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -21,20 +21,56 @@ from beamline_ml.records import Float64Array, IntArray
 SMOOTHNESS_RANGE = (2.0, 100.0)
 MOST_OF_KNOWN = 1e4
 """Upper end of that range for a spline that is known beforehand: what is left to learn may be very little."""
-BEND, SIZE = 0.15, 4.5
-"""Expected second difference, and size, of coefficients away from the core."""
-FLANK = (4.0, 0.15)
-"""By how much larger bends may be at r = 0, and the share of the cutoff over which that falls by e."""
-CORE = (20.0, 0.05)
-"""The same on top of it, for forces that grow without bound at the core."""
-OPEN_CORE = (2000.0, 0.03)
-"""The same when the answer is nearly there: hardly anything is asked of the core, and the band there becomes as wide as
-the data leave it. From the beginning, it would let a fit go astray."""
+SIZE = 4.5
+"""Expected size of coefficients away from the core."""
+CORE_BENDS_PER_SIZE = 0.6
+"""At the core coefficients may be larger by the factor 1 + (its bends / this)."""
 SPREAD_OF_MORE = 1.0
 """Of all parameters after the coefficients: log D, the logarithm of a brightness, and a drift and the errors of a start
 in their units."""
 LARGEST_PARAMETER = 1e9
 """In units of the velocity scale: whatever moves so fast is no motion that was seen."""
+
+
+@dataclass(frozen=True)
+class Bends:
+    """Expected second differences of coefficients, where the smoothness is 1, along the distance r."""
+
+    far: float
+    """Everywhere."""
+    flank: tuple[float, float]
+    """On top of it at r = 0, and the share of the cutoff over which that falls by e."""
+    core: tuple[float, float] = (3.0, 0.05)
+    """The same once more, for forces that grow without bound at the core."""
+
+    def at(self, share: Float64Array) -> Float64Array:
+        """Of the shape of ``share``, the distance in units of the cutoff."""
+        return self.far + _falling(self.flank, share) + _falling(self.core, share)
+
+    def size(self, share: Float64Array) -> Float64Array:
+        """Expected size of coefficients, of the shape of ``share``."""
+        return SIZE * (1.0 + _falling(self.core, share) / CORE_BENDS_PER_SIZE)
+
+    def with_open_core(self) -> Bends:
+        """For when the answer is nearly there: hardly anything is asked of the core.
+
+        The band there becomes as wide as the data leave it. From the beginning, it would let a fit go astray.
+        """
+        return replace(self, core=(300.0, 0.03))
+
+
+def _falling(height_and_width: tuple[float, float], share: Float64Array) -> Float64Array:
+    height, width = height_and_width
+    return height * np.exp(-share / width)
+
+
+EVEN = Bends(0.15, (0.6, 0.15))
+FADING = Bends(0.03, (0.72, 0.16))
+"""For forces that fade: were their bends expected to be alike, those near the core would leave the far force too free.
+"""
+CLOSED_BENDS = (EVEN, FADING)
+OPEN_BENDS = (EVEN.with_open_core(), FADING.with_open_core())
+"""Of a force from patterns, on the way and where it is nearly there: which, the evidence decides."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +94,18 @@ class Belief:
         return self.mean + np.stack([half, -half], axis=1).reshape(-1, len(self.mean))[:n] @ factor.T
 
 
-def roughness(n: int, core: tuple[float, float] = CORE) -> Float64Array:
+def roughness(n: int, bends: Bends) -> Float64Array:
     """Penalty (n, n) on second differences and, weakly, on the size of coefficients (units of v0)."""
     second = np.diff(np.eye(n), n=2, axis=0)
     share = np.arange(n) / n
-    flank, steep = (height * np.exp(-share / width) for height, width in (FLANK, core))
-    bend = BEND * (1.0 + flank + steep)[1:-1]
-    size = SIZE * (1.0 + 0.25 * steep)
-    return second.T @ (second / bend[:, None] ** 2) + np.diag(size**-2.0)
+    return second.T @ (second / bends.at(share)[1:-1, None] ** 2) + np.diag(bends.size(share) ** -2.0)
 
 
 def prior_precision(
-    n_coefficients: int, smoothness: float | Float64Array, core: tuple[float, float] = CORE, n_more: int = 1
+    n_coefficients: int, smoothness: float | Float64Array, bends: Bends = EVEN, n_more: int = 1
 ) -> Float64Array:
     """Precision under the prior: of one spline's coefficients for each smoothness, then of ``n_more`` parameters."""
-    coefficients = np.kron(np.diag(np.atleast_1d(smoothness)), roughness(n_coefficients, core))
+    coefficients = np.kron(np.diag(np.atleast_1d(smoothness)), roughness(n_coefficients, bends))
     return np.asarray(block_diag(coefficients, np.eye(n_more) / SPREAD_OF_MORE**2), np.float64)
 
 
@@ -83,14 +116,15 @@ def belief_from(
     prior_mean: Float64Array,
     smoothness: float | Float64Array,
     chi2: float,
-    core: tuple[float, float] = CORE,
+    bends: tuple[Bends, ...] = (EVEN,),
     n_coefficients: int | None = None,
 ) -> Belief:
     """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
 
     The first parameters are those of the splines, one for each smoothness, of ``n_coefficients`` each; None: one, all
     parameters but the last. MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number
-    of well-determined coefficients over the roughness of what the answer differs by from the prior's mean.
+    of well-determined coefficients over the roughness of what the answer differs by from the prior's mean. Of several
+    ``bends``, those with the most evidence are taken.
 
     Raises
     ------
@@ -98,13 +132,28 @@ def belief_from(
         When the answer is not finite, or out of all proportion.
     """
     n = len(at) - 1 if n_coefficients is None else n_coefficients
-    weights, rough = np.array(smoothness, np.float64, ndmin=1), roughness(n, core)
-    is_known = prior_mean[: n * len(weights)].reshape(len(weights), n).any(axis=1)
-    most = np.where(is_known, MOST_OF_KNOWN, SMOOTHNESS_RANGE[1])
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
+    weighed = [_weighed(information, pull, at, prior_mean, smoothness, one, n) for one in bends]
+    mean, covariance, weights, _ = max(weighed, key=lambda found: found[-1])
+    return Belief(mean, covariance, weights if np.ndim(smoothness) else float(weights[0]), chi2)
+
+
+def _weighed(
+    information: Float64Array,
+    pull: Float64Array,
+    at: Float64Array,
+    prior_mean: Float64Array,
+    smoothness: float | Float64Array,
+    bends: Bends,
+    n: int,
+) -> tuple[Float64Array, Float64Array, Float64Array, float]:
+    """Mean, covariance, the smoothness that the evidence asks for, and the logarithm of that evidence."""
+    weights, rough = np.array(smoothness, np.float64, ndmin=1), roughness(n, bends)
+    is_known = prior_mean[: n * len(weights)].reshape(len(weights), n).any(axis=1)
+    most = np.where(is_known, MOST_OF_KNOWN, SMOOTHNESS_RANGE[1])
     for _ in range(8):
-        precision = prior_precision(n, weights, core, len(at) - n * len(weights))
+        precision = prior_precision(n, weights, bends, len(at) - n * len(weights))
         total = information + precision
         mean = at + np.linalg.solve(total, pull + precision @ (prior_mean - at))
         if not np.abs(mean).max() < LARGEST_PARAMETER:
@@ -116,7 +165,10 @@ def belief_from(
             learnt = mean[own] - prior_mean[own]
             wanted = max(n - undetermined, 0.5) / max(float(learnt @ rough @ learnt), 1e-9)
             weights[k] = np.clip(np.sqrt(weights[k] * wanted), SMOOTHNESS_RANGE[0], most[k])
-    return Belief(mean, 0.5 * (covariance + covariance.T), weights if np.ndim(smoothness) else float(weights[0]), chi2)
+    moved, learnt = mean - at, mean - prior_mean
+    gain = pull @ moved - 0.5 * moved @ information @ moved - 0.5 * learnt @ precision @ learnt
+    evidence = gain + 0.5 * (np.linalg.slogdet(precision)[1] - np.linalg.slogdet(total)[1])
+    return mean, 0.5 * (covariance + covariance.T), weights, float(evidence)
 
 
 def _unexplained() -> FitRefused:

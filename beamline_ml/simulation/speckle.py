@@ -8,6 +8,7 @@ import numpy as np
 
 from beamline_ml.dynamics.brownian import brownian_motion
 from beamline_ml.dynamics.gridding import GriddedScattering
+from beamline_ml.dynamics.patterns import sphere_form_factor
 from beamline_ml.records import Float32Array, Float64Array, Geometry
 from beamline_ml.simulation.movie import Movie, MovieRecipe
 
@@ -21,12 +22,6 @@ def pixel_dq_inv_um(geometry: Geometry) -> float:
 def _pixel_radius(size: int) -> Float64Array:
     offset = np.arange(size) - size // 2
     return np.hypot(offset[:, None], offset[None, :])
-
-
-def _sphere_form_factor(qr: Float64Array) -> Float64Array:
-    """Intensity form factor of a homogeneous sphere, 1 at q = 0 (Rayleigh 1911)."""
-    x = np.maximum(qr, 1e-4)
-    return (3.0 * (np.sin(x) - x * np.cos(x)) / x**3) ** 2
 
 
 def _beam_profile(x_um: Float64Array, box_um: float) -> Float64Array:
@@ -43,7 +38,7 @@ def _expected_photons(recipe: MovieRecipe, rng: np.random.Generator) -> tuple[Fl
     n_particles = round(system.number_density_per_um2 * box**2)
     scattering = GriddedScattering(recipe.detector_size, dq)
     radius = _pixel_radius(recipe.detector_size)
-    sensitivity = _sphere_form_factor(radius * dq * recipe.particle_radius_um) * (radius >= recipe.beam_stop_px)
+    sensitivity = sphere_form_factor(radius * dq, recipe.particle_radius_um) * (radius >= recipe.beam_stop_px)
     intensity = np.empty((recipe.n_total, recipe.detector_size, recipe.detector_size), np.float32)
     start = rng.uniform(-0.5 * box, 0.5 * box, (n_particles, 2))
     # Neighbours in space are neighbours in memory: the same sample, a third less time.

@@ -1,9 +1,10 @@
 """Self-organising particles seen in whole speckle patterns: the force is found, the patterns are extrapolated.
 
 500 particles on a disc attract each other at short range and repel at contact (equation in the code of Andrejevic et
-al., npj Comput Mater 10, 225 (2024), here ``SelfOrganising``). A detector of 64 x 64 pixels counts photons, 100 in the
-brightest pixel. The start is known (phase retrieval of one frame), the force is not: it is fitted from zero. Then the
-patterns go on to four times the run, and the force is asked about three starts it has never seen.
+al., npj Comput Mater 10, 225 (2024), here ``SelfOrganising``). Beam, spheres and detector are theirs, too: 64 x 64
+pixels count photons, 100 in the brightest one. The start is known (phase retrieval of one frame), the force is not: it
+is fitted from zero. Then the patterns go on to four times the run, and the force is asked about three starts it has
+never seen.
 
     python docs/examples/self_organising.py [--out FILE.png]
 """
@@ -13,11 +14,11 @@ import argparse
 import matplotlib.pyplot as plt
 import numpy as np
 
-from beamline_ml.dynamics import DynamicsModel, PatternObservations, PatternScattering, fit
-from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
+from beamline_ml.dynamics import DynamicsModel, PatternObservations, fit
+from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start, published_optics
 
 N, N_FRAMES, FRAME_S = 500, 50, 0.1
-OPTICS = PatternScattering(64, 0.75, probe_um=2.0)
+OPTICS = published_optics()
 SYSTEM = SelfOrganising()
 
 

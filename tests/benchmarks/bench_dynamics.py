@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from beamline_ml.dynamics import (
     forecast,
 )
 from beamline_ml.dynamics.baselines import BASELINES, Observed
-from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
+from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start, published_optics
 from beamline_ml.errors import NotIdentifiable
 from beamline_ml.simulation import Movie, simulate_movie
 from tests.benchmarks.rows import Row, row
@@ -30,7 +31,9 @@ from tests.benchmarks.rows import Row, row
 NO_LIMIT_S = 3600.0
 SEEDS = (0, 1, 2, 3)
 N_FRAMES, FRAME_S = 50, 0.1
-OPTICS = PatternScattering(64, 0.75, probe_um=2.0)
+PUBLISHED = published_optics()
+WIDE = PatternScattering(64, 0.75, probe_um=2.0)
+"""Points instead of spheres in a wider beam: more is seen of the force, and a forecast is asked for more."""
 MODEL = DynamicsModel(n_coefficients=24, cutoff_um=0.9)
 FRAMES_PER_POINT = 5
 """Truth is averaged over as many frames as the observations average."""
@@ -46,6 +49,12 @@ def _disc(n: int, seed: int) -> np.ndarray:
     return disc_start(n, 2.5, np.random.default_rng(seed))
 
 
+@cache
+def _fresh_end(seed: int) -> np.ndarray:
+    """(500, 2) um: where another start ends after ten times the run."""
+    return SelfOrganising().trajectory(_disc(500, 100 + seed), FRAME_S * np.arange(10 * N_FRAMES + 1))[-1]
+
+
 def _patterns(optics: PatternScattering, start: np.ndarray, until: float) -> np.ndarray:
     """True intensities every 0.1 time units, integrated at half that step."""
     times = FRAME_S * np.arange(round(until / FRAME_S) + 1)
@@ -58,9 +67,9 @@ def _counts(truth: np.ndarray, brightest: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).poisson(brightest * seen / seen.max())
 
 
-def _likeness(a: np.ndarray, b: np.ndarray) -> float:
+def _likeness(a: np.ndarray, b: np.ndarray, optics: PatternScattering) -> float:
     """Pearson correlation of two patterns outside the beam stop."""
-    return float(np.corrcoef(a[OPTICS.used], b[OPTICS.used])[0, 1])
+    return float(np.corrcoef(a[optics.used], b[optics.used])[0, 1])
 
 
 def _kernel_error(found: PatternFit | NetworkFit) -> tuple[float, float]:
@@ -72,45 +81,54 @@ def _kernel_error(found: PatternFit | NetworkFit) -> tuple[float, float]:
     return error, float((np.abs(force - true) < 2 * sd).mean())
 
 
-def _lowest_likeness(ahead: np.ndarray, truth: np.ndarray) -> float:
+def _lowest_likeness(ahead: np.ndarray, truth: np.ndarray, optics: PatternScattering) -> float:
     """From the run's end to four times the run."""
-    return min(_likeness(ahead[k], truth[k]) for k in range(N_FRAMES, 4 * N_FRAMES + 1, 10))
+    return min(_likeness(ahead[k], truth[k], optics) for k in range(N_FRAMES, 4 * N_FRAMES + 1, 10))
 
 
-def _one_run(seed: int) -> dict[str, float]:
-    """Fit one run from no knowledge of the force; hold it against the truth, later and from another start."""
+def _fresh_likeness(found: PatternFit, other: int, optics: PatternScattering) -> float:
+    """Of the last pattern of ten times the run from another start."""
+    ahead = found.patterns(FRAME_S * np.arange(10 * N_FRAMES + 1), _disc(500, 100 + other))[-1]
+    return _likeness(ahead, optics.intensity(_fresh_end(other)), optics)
+
+
+def _one_run(seed: int, optics: PatternScattering) -> dict[str, float]:
+    """Fit one run from no knowledge of the force; hold it against the truth, later and from other starts."""
     start = _disc(500, seed)
-    truth = _patterns(OPTICS, start, 20.0)
+    truth = _patterns(optics, start, 20.0)
     times = FRAME_S * np.arange(N_FRAMES)
     began = time.process_time()
-    found = fit(PatternObservations(_counts(truth, 100.0, seed), times, OPTICS, start), MODEL, time_budget_s=NO_LIMIT_S)
+    found = fit(PatternObservations(_counts(truth, 100.0, seed), times, optics, start), MODEL, time_budget_s=NO_LIMIT_S)
     spent = time.process_time() - began
     error, coverage = _kernel_error(found)
-    dim = fit(PatternObservations(_counts(truth, 3.0, seed), times, OPTICS, start), MODEL, time_budget_s=NO_LIMIT_S)
+    dim = fit(PatternObservations(_counts(truth, 3.0, seed), times, optics, start), MODEL, time_budget_s=NO_LIMIT_S)
     ahead = forecast(dim, 4 * N_FRAMES * FRAME_S)
     off = np.abs(ahead.photons - 3.0 / truth[:N_FRAMES].max() * truth)[2 * N_FRAMES]
-    other = _disc(500, 100 + seed)
-    fresh = found.patterns(FRAME_S * np.arange(501), other)[-1]
+    still = np.broadcast_to(truth[N_FRAMES - 1], truth.shape)
     return {
         "error": error,
         "coverage": coverage,
         "cpu_s": spent,
-        "corr": _lowest_likeness(found.patterns(ahead.times_s), truth),
-        "dim": _lowest_likeness(ahead.photons, truth),
-        "dim_law": _lowest_likeness(dim.patterns(ahead.times_s), truth),
-        "dim_coverage": float((off < 2.0 * ahead.photons_sd[2 * N_FRAMES])[OPTICS.used].mean()),
-        "still": min(_likeness(truth[N_FRAMES - 1], truth[k]) for k in range(N_FRAMES, 4 * N_FRAMES + 1, 10)),
-        "fresh": _likeness(fresh, _patterns(OPTICS, other, 50.0)[-1]),
-    }
+        "corr": _lowest_likeness(found.patterns(ahead.times_s), truth, optics),
+        "dim": _lowest_likeness(ahead.photons, truth, optics),
+        "dim_law": _lowest_likeness(dim.patterns(ahead.times_s), truth, optics),
+        "dim_coverage": float((off < 2.0 * ahead.photons_sd[2 * N_FRAMES])[optics.used].mean()),
+        "still": _lowest_likeness(still, truth, optics),
+    } | {f"fresh_{other}": _fresh_likeness(found, other, optics) for other in SEEDS}
 
 
 def pattern_rows() -> list[Row]:
     """The seed system: 500 particles, 50 frames, 100 photons in the brightest pixel, start known, force unknown."""
-    runs = [_one_run(seed) for seed in SEEDS]
+    return [*_pattern_rows("", PUBLISHED), *_pattern_rows("_wide", WIDE)]
+
+
+def _pattern_rows(name: str, optics: PatternScattering) -> list[Row]:
+    runs = [_one_run(seed, optics) for seed in SEEDS]
     for seed, run in zip(SEEDS, runs, strict=True):
-        print("patterns", seed, {key: float(f"{value:.4g}") for key, value in run.items()}, file=sys.stderr)
+        print(f"patterns{name}", seed, {key: float(f"{value:.4g}") for key, value in run.items()}, file=sys.stderr)
     worst = {key: (max if key in ("error", "cpu_s") else min)(run[key] for run in runs) for key in runs[0]}
-    return [
+    fresh = np.array([run[f"fresh_{other}"] for run in runs for other in SEEDS])
+    rows = [
         row("pattern_kernel_error", worst["error"], "relative, worst seed", 0.10, "goal, at most"),
         row("pattern_corr_4T_min", worst["corr"], "correlation, worst seed", 0.99, "goal, at least"),
         row("pattern_corr_4T_persistence", worst["still"], "correlation, worst seed"),
@@ -119,23 +137,25 @@ def pattern_rows() -> list[Row]:
         row("pattern_band_2sigma_three_photons", worst["dim_coverage"], "share at twice the run", 0.85, "goal"),
         row("pattern_fit_cpu_s", worst["cpu_s"], "s, worst seed", 30.0, "goal, at most"),
         row("pattern_coverage_2sigma", worst["coverage"], "share, worst seed", 0.85, "goal, at least"),
-        row("fresh_start_corr_10T_min", worst["fresh"], "correlation, worst seed", 0.99, "goal, at least"),
+        row("fresh_start_corr_10T_min", float(fresh.min()), "correlation, worst of 16", 0.99, "goal, at least"),
+        row("fresh_start_corr_10T_met", int((fresh >= 0.99).sum()), "of 16, four fits from four starts", 16, "goal"),
     ]
+    return [one | {"name": one["name"] + name} for one in rows]
 
 
 def network_rows() -> list[Row]:
     """The same system with a perceptron on every edge, in the published form and free, against the published recipe."""
     start, other, times = _disc(500, 0), _disc(500, 100), FRAME_S * np.arange(N_FRAMES)
-    counts = _counts(_patterns(OPTICS, start, 5.0), 100.0, 0)
-    truth = _patterns(OPTICS, other, 50.0)
+    counts = _counts(_patterns(PUBLISHED, start, 5.0), 100.0, 0)
+    truth = _patterns(PUBLISHED, other, 50.0)
     out = []
     for messages in ("logistic_network", "network"):
         began = time.process_time()
         model = replace(MODEL, messages=messages)
-        found = fit(PatternObservations(counts, times, OPTICS, start), model, time_budget_s=NO_LIMIT_S)
+        found = fit(PatternObservations(counts, times, PUBLISHED, start), model, time_budget_s=NO_LIMIT_S)
         spent = time.process_time() - began
         fresh = found.patterns(FRAME_S * np.arange(501), other)
-        least = min(_likeness(fresh[k], truth[k]) for k in range(0, 501, 10))
+        least = min(_likeness(fresh[k], truth[k], PUBLISHED) for k in range(0, 501, 10))
         out += [
             row(f"{messages}_kernel_error", _kernel_error(found)[0], "relative", 0.10, "goal, at most"),
             row(f"{messages}_fresh_start_corr_10T_min", least, "correlation", 0.907, "published recipe"),
@@ -179,14 +199,14 @@ def _likeness_from_wrong_start(error_um: float, seed: int, brightest: float) -> 
 def streaming_rows() -> list[Row]:
     """Blocks of ten frames of a run of 200, the first ten fitted at once: cost of each block on one thread."""
     start = _disc(500, 0)
-    truth = _patterns(OPTICS, start, 20.0)
+    truth = _patterns(PUBLISHED, start, 20.0)
     counts = np.random.default_rng(0).poisson(100.0 * truth / truth[:N_FRAMES].max())
     times = FRAME_S * np.arange(len(counts))
-    found = fit(PatternObservations(counts[:10], times[:10], OPTICS, start), MODEL, time_budget_s=NO_LIMIT_S)
+    found = fit(PatternObservations(counts[:10], times[:10], PUBLISHED, start), MODEL, time_budget_s=NO_LIMIT_S)
     spent = []
     for end in range(20, 201, 10):
         began = time.process_time()
-        found = fit(PatternObservations(counts[:end], times[:end], OPTICS, start), MODEL, state=found)
+        found = fit(PatternObservations(counts[:end], times[:end], PUBLISHED, start), MODEL, state=found)
         spent.append(time.process_time() - began)
     early, late = np.median(spent[:5]), np.median(spent[-5:])
     return [

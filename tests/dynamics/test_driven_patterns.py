@@ -160,7 +160,7 @@ def test_a_known_part_of_the_force_helps_where_little_was_seen(truths: Truths) -
     aided = fit(short, replace(MODEL, known_force=lambda r: 0.8 * SYSTEM.radial_force(r)), time_budget_s=LONG)
     assert aided.mode == "patterns; start known; a force known"
     # The rest is learnt: nearer than what was known, and than what was seen.
-    assert error(aided, true) < 0.6 * min(error(unaided, true), 0.2)
+    assert error(aided, true) < min(0.9 * error(unaided, true), 0.5 * 0.2)
 
 
 WRONG = {

@@ -6,13 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from scipy.signal import convolve2d
 
-from beamline_ml.dynamics import DynamicsModel, PatternFit, PatternObservations, PatternScattering, fit, forecast
+from beamline_ml.dynamics import (
+    DynamicsModel,
+    PatternFit,
+    PatternObservations,
+    PatternScattering,
+    fit,
+    forecast,
+    sphere_form_factor,
+)
 from beamline_ml.dynamics.flow import Surrogates, move
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.photon_information import DARK, chosen_pixels, expected_misfit, photon_misfit
 from beamline_ml.dynamics.start_refinement import neighbour_distance_um
-from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
+from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start, published_optics
+from beamline_ml.dynamics.torch_patterns import torch_intensity
 from beamline_ml.errors import FitRefused, NotIdentifiable, ResultError
 
 SYSTEM = SelfOrganising()
@@ -62,16 +73,71 @@ def test_pattern_is_the_direct_sum() -> None:
     assert OPTICS.intensity(x)[24, 24] == 0.0
 
 
-def test_derivative_of_a_pattern() -> None:
-    rng = np.random.default_rng(2)
+def spheres(optics: PatternScattering, radius_um: float) -> PatternScattering:
+    return replace(optics, sensitivity=sphere_form_factor(optics.radius_inv_um, radius_um))
+
+
+def test_published_optics_are_those_of_the_published_code() -> None:
+    """It sums on the grid of q, multiplies by the form factor and folds with 9 x 9 samples of the beam's transform."""
+    optics, f_probe_um, radius_um = published_optics(), 0.25 * 5.0, 0.15
+    x = SYSTEM.trajectory(disc_start(500, 2.5, np.random.default_rng(3)), 0.1 * np.arange(51))[-1]
+    q = 2.0 * np.pi / 5.0 * np.arange(-24.0, 24.0, 0.75)
+    np.testing.assert_allclose(optics.q_inv_um, q)
+    cloud = np.exp(-1j * np.outer(q, x[:, 0])) @ np.exp(-1j * np.outer(q, x[:, 1])).T
+    qr = radius_um * np.hypot(q[:, None], q[None, :])
+    sphere = np.divide(3.0 * (np.sin(qr) - qr * np.cos(qr)), qr**3, out=np.ones_like(qr), where=qr > 0)
+    near = np.hypot(*np.meshgrid(q[28:37], q[28:37]))
+    folded = convolve2d(cloud * sphere, np.exp(-0.5 * (near * f_probe_um) ** 2), mode="same")
+    expected = np.abs(folded) ** 2
+    np.testing.assert_array_equal(optics.used, np.hypot(q[:, None], q[None, :]) > 0.05 * 48 * 2.0 * np.pi / 5.0)
+    seen = optics.intensity(x)[optics.used]
+    assert np.corrcoef(seen, expected[optics.used])[0, 1] > 0.999
+    assert np.count_nonzero(seen < 1e-3 * seen.max()) > 1000
+
+
+@pytest.mark.parametrize("radius_um", [0.0, 0.1])
+def test_derivative_of_a_pattern(radius_um: float) -> None:
+    optics, rng = spheres(OPTICS, radius_um), np.random.default_rng(2)
     x, tangent = disc(1), rng.standard_normal((N, 2, 3))
     pixels = np.array([5, 400, 1500, 2300])
-    value, slope = OPTICS.with_tangents(x, tangent, pixels)
-    np.testing.assert_allclose(value, replace(OPTICS, beam_stop_px=0.0).intensity(x).ravel()[pixels])
+    value, slope = optics.with_tangents(x, tangent, pixels)
+    np.testing.assert_allclose(value, replace(optics, beam_stop_px=0.0).intensity(x).ravel()[pixels])
     h = 1e-6
     for k in range(3):
-        plus, minus = (OPTICS.with_tangents(x + s * tangent[:, :, k], tangent, pixels)[0] for s in (h, -h))
+        plus, minus = (optics.with_tangents(x + s * tangent[:, :, k], tangent, pixels)[0] for s in (h, -h))
         np.testing.assert_allclose(slope[:, k], (plus - minus) / (2 * h), rtol=1e-4, atol=1e-3)
+    by_position = optics.with_position_slopes(x, pixels)
+    np.testing.assert_allclose(by_position[0], value)
+    np.testing.assert_allclose(by_position[1] @ tangent.reshape(2 * N, 3), slope, rtol=1e-4, atol=1e-3)
+    in_torch = torch_intensity(optics, torch.from_numpy(x)[None])[0].numpy().ravel()[pixels]
+    np.testing.assert_allclose(in_torch, value, rtol=1e-3)
+
+
+def test_a_form_factor_is_not_taken_for_a_force(observations: PatternObservations, found: PatternFit) -> None:
+    """Spheres of 0.1 um, seen by a detector of which one half counts two photons of three."""
+    uneven = np.where(np.arange(48) < 24, 2.0 / 3.0, 1.0)[:, None]
+    optics = spheres(OPTICS, 0.1)
+    optics = replace(optics, sensitivity=optics.response * uneven)
+    expected = np.stack([optics.intensity(x) for x in trajectory(disc(0))[:N_FRAMES]])
+    counts = np.random.default_rng(0).poisson(100.0 * expected / expected.max())
+    run = replace(observations, counts=counts, scattering=optics)
+    r = np.linspace(0.1, 0.72, 60)
+    force, sd = fit(run, MODEL, time_budget_s=120.0).kernel(r)
+    true = SYSTEM.radial_force(r)
+    assert np.sqrt(((force - true) ** 2 * r).sum() / (true**2 * r).sum()) < 0.1
+    assert (np.abs(force - true) < 2.0 * sd).mean() > 0.7
+    unsaid = fit(replace(run, scattering=OPTICS), MODEL, time_budget_s=120.0)
+    assert unsaid.chi2 > 1.3 > found.chi2
+
+
+def test_a_detector_that_cannot_be_is_refused() -> None:
+    for sensitivity, said in (
+        (np.ones((4, 4)), "4, 4"),
+        (np.full((48, 48), -1.0), ">= 0"),
+        (np.zeros((48, 48)), "No pixel"),
+    ):
+        with pytest.raises(FitRefused, match=said):
+            replace(OPTICS, sensitivity=sensitivity)
 
 
 def test_force_is_found_from_nothing(found: PatternFit) -> None:

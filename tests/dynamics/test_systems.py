@@ -19,6 +19,7 @@ from beamline_ml.dynamics import (
     RigidObservations,
     RigidScattering,
     fit,
+    sphere_form_factor,
 )
 from beamline_ml.dynamics.phase_fit import phase_motion
 from beamline_ml.dynamics.rigid_motion import exponents, planar_motion
@@ -202,6 +203,7 @@ def test_phase_kernel_and_system_agree() -> None:
 @pytest.mark.parametrize(("charge", "contrast", "probe_um"), [(1.0, 0.5, 1.2), (0.0, 1.0, None)])
 def test_derivative_of_a_phase_pattern(charge: float, contrast: float, probe_um: float | None) -> None:
     optics = PatternScattering(32, 0.9, probe_um=probe_um, beam_stop_px=0.0)
+    optics = replace(optics, sensitivity=sphere_form_factor(optics.radius_inv_um, 0.1))
     scattering = PhaseScattering(optics, charge, contrast)
     state, tangent = swarm(20, 4), np.random.default_rng(5).standard_normal((20, 3, 2))
     pixels = np.array([7, 300, 555, 1000])

@@ -8,16 +8,18 @@ unit turn it into micrometres and seconds, and an optional Brownian term sqrt(2 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from beamline_ml.dynamics.patterns import PatternScattering, sphere_form_factor
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.systems.motion import pair_trajectory
 from beamline_ml.records import Float64Array
 
 SEED_CUTOFF = 0.75
-SEED_RATE = (2.0 / 5.0) ** 2
+SEED_DIAMETER = 5.0
+SEED_RATE = (2.0 / SEED_DIAMETER) ** 2
 SEED_DENSITY = 500.0 / (np.pi * 2.5**2)
 
 
@@ -69,6 +71,18 @@ class SelfOrganising:
             (n_times,) evenly spaced.
         """
         return pair_trajectory(start_um, times_s, self.spline(), self.cutoff_um, steps_per_time)
+
+
+def published_optics() -> PatternScattering:
+    """Detector, beam and particles of the published system, its length unit taken as 1 um.
+
+    64 x 64 pixels, 0.75 of 2 pi / 5 um apart; a Gaussian beam whose amplitude has a standard deviation of a quarter of
+    the disc's diameter; spheres of radius 0.15; a beam stop of 0.05 x 48 times 2 pi / 5 um. The published code
+    multiplies by the form factor before it folds with the beam, which differs by the spheres' extent over the beam's.
+    """
+    size, probe_sd_um, radius_um = 64, 0.25 * SEED_DIAMETER, 0.15
+    point = PatternScattering(size, 0.75 * 2.0 * np.pi / SEED_DIAMETER, np.sqrt(2.0) * probe_sd_um, 0.05 * 48 / 0.75)
+    return replace(point, sensitivity=sphere_form_factor(point.radius_inv_um, radius_um))
 
 
 def disc_start(n: int, radius_um: float, rng: np.random.Generator) -> Float64Array:
