@@ -19,7 +19,7 @@ import numpy as np
 from beamline_ml.dynamics.band_scale import IGNORANCE
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.carry_over import carried_on
-from beamline_ml.dynamics.contest import NEURAL_ODE
+from beamline_ml.dynamics.contest import NEURAL_ODE, published
 from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patterns
 from beamline_ml.dynamics.pattern_law import PatternFit
@@ -79,9 +79,8 @@ def forecast(
     times = _all_times(observed, until_s - begin)
     if isinstance(fit_result, PatternFit):
         return forecast_patterns(fit_result, times)
-    # What is within chance goes to a law that describes the run, and against one that does not.
-    winner = _winner(fit_result.contest, (1.0 if fit_result.describes_data else -1.0) * fit_result.contest_margin)
-    s_winner = _winner(fit_result.contest_s)
+    winner = published(fit_result.contest, fit_result.contest_margin)
+    s_winner = published(fit_result.contest_s)
     ahead, log_s, log_s_sd = _ahead(fit_result, winner, s_winner, times, own_speckles)
     refused = None
     if not fit_result.contest:
@@ -106,19 +105,6 @@ def forecast(
         contest=dict(fit_result.contest),
         refused=refused,
     )
-
-
-def _winner(scores: dict[str, float], margin: float = 0.0) -> str:
-    """Who is published: the law where it is behind the best curve by no more than ``margin``, else that curve.
-
-    Curves do not know what drives the sample, and do worse further out than where the contest looked; a law that is not
-    the sample's does as well, so that it must be ahead by more than chance (a negative margin).
-    """
-    curves = {name: score for name, score in scores.items() if name != NEURAL_ODE}
-    if not curves:
-        return NEURAL_ODE
-    best = min(curves, key=lambda name: curves[name])
-    return NEURAL_ODE if scores.get(NEURAL_ODE, np.inf) <= curves[best] + margin else best
 
 
 def _ahead(

@@ -205,5 +205,6 @@ def _tables(analysis: Analysis) -> Iterator[ResultTable]:
                 "rmse": np.array([score for _, score in ranked], np.float64),
                 "published": [name == analysis.forecast.method for name, _ in ranked],
             },
-            "rolling-origin RMSE of (C2 - baseline)/contrast of every forecaster on this run; smaller is better",
+            "rolling-origin RMSE of (C2 - baseline)/contrast of every forecaster on this run; smaller is better, and "
+            "what is within chance of the best goes to the force law, then to curves with a law of ageing",
         )

@@ -12,7 +12,8 @@ N_BOXES, PER_BOX, DENSITY = 10, 200, 12.0
 BOX_UM = float(np.sqrt(PER_BOX / DENSITY))
 REACH_UM = 0.8
 DIFFUSION = 0.02
-BLOCK_S, STEPS = 0.25, 5
+BLOCK_S, STEPS = 0.25, 20
+"""Fine enough that Euler's steps do not heat what a dense cluster holds together; no pair force does that."""
 EDGES = np.array([[2.2, 3.8], [4.2, 5.8], [6.2, 7.8], [8.2, 9.8]])
 N_BLOCKS = 12
 """Of the run; the sample is followed for twice as many."""
