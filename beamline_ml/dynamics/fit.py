@@ -313,7 +313,7 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     if not result.describes_data:
         said.append(
             f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}). "
-            "Its forecast is published only where no curve was better in the contest by more than chance."
+            "Its forecast is published only where nothing was better in the contest by more than chance."
         )
     return tuple(said)
 

@@ -148,8 +148,7 @@ class _March:
 
     def positions(self, x_um: Float64Array) -> Float64Array:
         """Where the march ends that begins at ``x_um``."""
-        q = self._scattering.q_inv_um
-        radius = np.hypot(q[:, None], q[None, :]).ravel()
+        radius = self._scattering.radius_inv_um.ravel()
         first = max(3.0 * self._scattering.dq_inv_um, FIRST_PHASE / self._error_um)
         for reach in np.geomspace(min(first, radius.max()), radius.max(), N_RINGS):
             pixels = np.flatnonzero(self._scattering.used.ravel() & (radius <= reach)).astype(np.int64)

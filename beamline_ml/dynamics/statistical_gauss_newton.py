@@ -34,7 +34,7 @@ LARGEST_PARAMETER = 1e9
 
 @dataclass(frozen=True)
 class Bends:
-    """Expected second differences of coefficients, where the smoothness is 1, along the distance r."""
+    """Expected second differences of coefficients (units of v0) along the distance r, where the smoothness is 1."""
 
     far: float
     """Everywhere."""

@@ -142,7 +142,7 @@ def test_forecast_beats_persistence_on_the_future(found: DynamicsFit, truth: tup
     for part in (ahead.c2, ahead.lower, ahead.upper, ahead.s_q, ahead.s_q_lower, ahead.s_q_upper):
         assert np.isfinite(part).all()
     assert ahead.method in ahead.contest
-    # A law that describes the run is published where it is behind the best curve by chance only.
+    # Whoever is published is behind the best by chance only.
     assert ahead.score <= min(ahead.contest.values()) + found.contest_margin
 
 

@@ -20,7 +20,7 @@ from beamline_ml.records import Float64Array
 SEED_CUTOFF = 0.75
 SEED_DIAMETER = 5.0
 SEED_RATE = (2.0 / SEED_DIAMETER) ** 2
-SEED_DENSITY = 500.0 / (np.pi * 2.5**2)
+SEED_DENSITY = 500.0 / (np.pi * (0.5 * SEED_DIAMETER) ** 2)
 
 
 @dataclass(frozen=True, slots=True)
