@@ -19,7 +19,7 @@ import numpy as np
 
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress
-from beamline_ml.dynamics.ensembles import Ensemble, pooled, simulate_all
+from beamline_ml.dynamics.ensembles import Ensemble, jackknife, pooled, simulate_all
 from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
@@ -28,7 +28,7 @@ from beamline_ml.dynamics.shells import shell_values, squared
 from beamline_ml.dynamics.shown_noise import speckle_counts
 from beamline_ml.dynamics.speckle_noise import shortest_lags
 from beamline_ml.dynamics.spline import fit_spline
-from beamline_ml.dynamics.statistical_gauss_newton import Belief, belief_from, prior_precision, regress
+from beamline_ml.dynamics.statistical_gauss_newton import RING_BENDS, Belief, belief_from, prior_precision, regress
 from beamline_ml.dynamics.surrogates import Scene
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
@@ -36,6 +36,7 @@ from beamline_ml.records import Float64Array
 FIRST_HORIZON = 0.35
 TANGENT_STEPS = 3
 FIRST_SMOOTHNESS = 10.0
+"""While one set of surrogates with exact tangents finds the neighbourhood."""
 HORIZONS = (0.5, 0.7, 1.0, 1.0)
 SPREAD = (1.5, 1.5, 1.5, 1.0)
 """How much wider than the belief each ensemble is drawn: a longer lever for the regression."""
@@ -47,6 +48,8 @@ POOLED = 3
 """Ensembles that are regressed together."""
 SMALLEST_LOG_D_SPREAD = 0.1
 TRUST = 1.0
+SMOOTHNESS = 2.0
+"""Fixed: slopes that are partly noise make a force look smoother than it is, and the evidence would believe them."""
 
 
 @dataclass
@@ -67,6 +70,8 @@ class Progress:
     skipped: list[str] = field(default_factory=list)
     recent: list[Ensemble] = field(default_factory=list)
     """The last ensembles that went as far as the present horizon."""
+    surrogate_noise: Float64Array | float = 0.0
+    """Covariance (n_parameters, n_parameters) of the answer between one set of surrogates and another."""
     last_steps: tuple[float, float] = (np.inf, np.inf)
     """How far the last two stages moved the answer, in its own errors."""
 
@@ -228,7 +233,7 @@ def _limited(old: Belief, new: Belief) -> Belief:
 def _trusted(old: Belief, new: Belief, spread: float) -> Belief:
     """The new belief, its mean within the region that the ensemble has explored."""
     step = new.mean - old.mean
-    scale = min(1.0, TRUST * spread / max(_in_errors(step, old.covariance), 1e-30))
+    scale = min(1.0, TRUST * spread / max(_in_errors(step, old.explorable), 1e-30))
     return Belief(old.mean + scale * step, new.covariance, new.smoothness, new.chi2)
 
 
@@ -253,7 +258,9 @@ def _ensemble_stage(
         progress.recent = []
     progress.recent = [*progress.recent, ensemble][-POOLED:]
     prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
-    answer = _answer(pooled(progress.recent), target, prior_mean, progress.belief.smoothness, model.interacting)
+    judges = target, prior_mean, model.interacting
+    answer = _answer(pooled(progress.recent), *judges)
+    progress.surrogate_noise = _surrogate_noise(pooled(progress.recent), *judges)
     before, progress.belief = progress.belief, _trusted(progress.belief, answer, spread)
     progress.last_steps = progress.last_steps[1], _step_in_errors(before, progress.belief)
     progress.n_times = horizon
@@ -263,7 +270,6 @@ def _answer(
     ensemble: Ensemble,
     target: Compressed,
     prior_mean: Float64Array,
-    smoothness: float | Float64Array,
     interacting: bool,
 ) -> Belief:
     """What the data say of the parameters, by the slopes of an ensemble."""
@@ -273,7 +279,17 @@ def _answer(
     information, pull = np.zeros((n_parameters, n_parameters)), np.zeros(n_parameters)
     slopes = regress(ensemble.parameters[:, varied], differences, ensemble.group)
     information[varied, varied], pull[varied], _, chi2 = slopes
-    return belief_from(information, pull, ensemble.parameters.mean(axis=0), prior_mean, smoothness, chi2)
+    centre = ensemble.parameters.mean(axis=0)
+    return belief_from(information, pull, centre, prior_mean, SMOOTHNESS, chi2, RING_BENDS, most_smooth=SMOOTHNESS)
+
+
+def _surrogate_noise(
+    ensemble: Ensemble, target: Compressed, prior_mean: Float64Array, interacting: bool
+) -> Float64Array:
+    """Covariance of the answer, had the surrogates been others."""
+    groups = np.unique(ensemble.group)
+    without = [_answer(ensemble.without(group), target, prior_mean, interacting).mean for group in groups]
+    return jackknife(np.stack(without))
 
 
 def _step_in_errors(old: Belief, new: Belief) -> float:

@@ -34,6 +34,16 @@ class Ensemble:
     log_s: Float64Array
     """(n_alive, n_q, n_times)."""
 
+    def without(self, group: int) -> Ensemble:
+        """All members but those of one group, in groups numbered from zero without gaps."""
+        kept = self.group != group
+        return Ensemble(
+            self.parameters[kept],
+            np.unique(self.group[kept], return_inverse=True)[1],
+            self.f2[kept],
+            self.log_s[kept],
+        )
+
 
 def simulate(
     scene: Scene, shared: tuple[Surrogates, Shells], parameters: Float64Array
@@ -82,6 +92,15 @@ def simulate_all(scene: Scene, times_s: Float64Array, parameters: Float64Array, 
 def groups_of(n_members: int) -> IntArray:
     """(n_members,) group of each member: antithetic pairs stay together and share particles and noise."""
     return (np.arange(n_members) // 2) % N_GROUPS
+
+
+def jackknife(without: Float64Array) -> Float64Array:
+    """Covariance (n_parameters, n_parameters) of an estimate, from those without one group each (n_groups, ...).
+
+    Efron and Stein, Annals of Statistics 9, 586 (1981), equation 1.4.
+    """
+    off = without - without.mean(axis=0)
+    return np.asarray((len(without) - 1) / len(without) * off.T @ off, np.float64)
 
 
 def pooled(ensembles: list[Ensemble]) -> Ensemble:

@@ -183,9 +183,9 @@ def _assembled(
     contest = _contest(ages, f2, log_s, progress, observations.stationary)
     origins = [] if observations.stationary else _origins(progress, len(ages.times_s))
     belief = progress.belief
-    # Where the misfit exceeds the noise, the errors grow with it.
     scale = np.append(np.full(model.n_coefficients, scene.velocity_scale_um_per_s), 1.0)
-    covariance = belief.covariance * np.outer(scale, scale) * max(1.0, belief.chi2)
+    # Where the misfit exceeds the noise, the errors grow with it.
+    covariance = (belief.covariance * max(1.0, belief.chi2) + progress.surrogate_noise) * np.outer(scale, scale)
     covariance[-1, -1] += ring_scatter(observations) ** 2
     measured_log_s = np.log(ages.structure_factor)
     offset = (measured_log_s - log_s).mean(axis=1, keepdims=True)

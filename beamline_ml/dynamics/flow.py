@@ -14,9 +14,13 @@ import numpy as np
 import torch
 from torchdiffeq import odeint
 
+from beamline_ml.dynamics.cell_kernel import add_cell_velocities
 from beamline_ml.dynamics.motion_law import MotionLaw
-from beamline_ml.dynamics.neighbours import Pairs, build_pairs, still_valid
+from beamline_ml.dynamics.neighbours import Pairs, build_pairs, n_cells_along, still_valid
 from beamline_ml.records import Float64Array, IntArray
+
+METHOD = "heun2"
+"""Of second order also with noise, because that is additive; Euler's method heats what a cluster holds together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class _Field:
         # A skin pays only where particles need several steps to cross it.
         longest_step = float(np.diff(particles.grid_s).max()) if len(particles.grid_s) > 1 else 0.0
         self._skin_um = 0.2 * cutoff_um if 16.0 * self._amplitude * np.sqrt(longest_step) < 0.2 * cutoff_um else 0.0
+        self._by_cells = self._skin_um == 0.0 and law.is_radial and n_cells_along(particles.box_um, cutoff_um) > 0
 
     def positions(self, step: int, y: Float64Array) -> Float64Array:
         return y + self._amplitude * self._particles.path[step]
@@ -77,10 +82,13 @@ class _Field:
         return int(np.searchsorted(self._particles.grid_s, float(t) + 1e-9, side="right") - 1)
 
     def velocity(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        particles, law = self._particles, self._law
         x = self.positions(self._step(t), y.numpy())
-        pairs = self._neighbours(x)
         out = np.zeros_like(x)
-        self._law.add_velocities(x, self._particles.box_um, pairs, out)
+        if self._by_cells:
+            add_cell_velocities(x, particles.box_um, particles.n_boxes, law.splines[0], law.cutoff_um, out)
+        else:
+            law.add_velocities(x, particles.box_um, self._neighbours(x), out)
         return torch.from_numpy(out)
 
     def with_tangents(
@@ -97,14 +105,14 @@ class _Field:
 
 
 def move(
-    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = "euler"
+    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = METHOD
 ) -> Float64Array:
     """As :func:`follow`, under a radial pair force with spline coefficients (n_coefficients,) in um/s."""
     return follow(particles, MotionLaw.radial(coefficients, cutoff_um), diffusion, method)
 
 
 def move_with_tangents(
-    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = "euler"
+    particles: Surrogates, coefficients: Float64Array, cutoff_um: float, diffusion: float, method: str = METHOD
 ) -> tuple[Float64Array, Float64Array]:
     """As :func:`follow_with_tangents`, under a radial pair force."""
     return follow_with_tangents(particles, MotionLaw.radial(coefficients, cutoff_um), diffusion, method)

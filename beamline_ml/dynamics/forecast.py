@@ -25,8 +25,8 @@ from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patt
 from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.s_baselines import S_BASELINES
-from beamline_ml.dynamics.statistical_gauss_newton import Belief
-from beamline_ml.dynamics.surrogates import Scene
+from beamline_ml.dynamics.statistical_gauss_newton import WIDEST, Belief
+from beamline_ml.dynamics.surrogates import Scene, velocity_scale
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, Forecast
 
@@ -146,7 +146,8 @@ def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) ->
 def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Float64Array]:
     """f^2 (n_members, n_q, n, n) and log S (n_members, n_q, n) of new members."""
     mean = np.append(result.coefficients, result.log_d)
-    belief = Belief(mean, result.covariance, 1.0, result.chi2)
+    v0 = velocity_scale(result.cutoff_um, result.number_density_per_um2, float(result.times_s[-1]))
+    belief = Belief(mean, result.covariance, 1.0, result.chi2, WIDEST * v0)
     ensemble = belief.draw(result.n_forecast_members, 1.0, np.random.default_rng(result.seed + 13))
     scene = Scene(
         result.number_density_per_um2,

@@ -33,10 +33,11 @@ class DynamicsModel:
     """Range of the force; None: 3.2 mean particle distances, at least what q_max can resolve."""
     interacting: bool = True
     """False fits free Brownian motion only."""
-    n_boxes: int = 8
+    n_boxes: int = 2
     """Independent periodic boxes of surrogate particles in each ensemble member."""
-    n_per_box: int = 300
-    """Surrogate particles per box."""
+    n_per_box: int = 1200
+    """Surrogate particles per box. Few large boxes are better than many small ones: rings at small q hold more of the
+    wave vectors that fit into a box."""
     n_members: int = 32
     """Ensemble members: force laws drawn from what is known so far, each with surrogates and noise of its own."""
     n_forecast_members: int = 16
@@ -56,8 +57,8 @@ class DynamicsModel:
     goes on with new frames keeps what it knew at its beginning."""
     known_drift: OneBody | None = None
     """Fits of patterns: drift as far as it is known. What ``drift`` lets the fit find starts there, the rest stays."""
-    steps_per_time: int = 6
-    """Integration steps per time block."""
+    steps_per_time: int = 4
+    """Integration steps (Heun's method) per time block."""
     n_threads: int = 2
     """Members simulated side by side; each uses one core."""
 

@@ -34,6 +34,11 @@ class MotionLaw:
         return cls(np.ascontiguousarray(coefficients)[None, :], cutoff_um)
 
     @property
+    def is_radial(self) -> bool:
+        """Whether nothing but a radial pair force moves particles."""
+        return len(self.splines) == 1 and self.drift is None
+
+    @property
     def n_parameters(self) -> int:
         """Of the whole law."""
         return self.splines.size + self.n_drift

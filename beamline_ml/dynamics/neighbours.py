@@ -16,6 +16,8 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
 Int32Array = NDArray[np.int32]
+FEWEST_CELLS = 4
+"""Along an edge of a box: with fewer, a pair of cells might be met twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ def _all_pairs(x, box, reach2, n_boxes, first, second):  # type: ignore[no-untyp
     return count
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
-def _sorted_into_cells(x, box, n_cells, start, order, xs, ys):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, fastmath=True, nogil=True, inline="always")
+def sorted_into_cells(x, box, n_cells, start, order, xs, ys):  # type: ignore[no-untyped-def]
     """Particles of one box (n, 2) by cell: ``start`` (n_cells^2 + 1,), their numbers and wrapped positions (n,)."""
     cell = np.empty(x.shape[0], np.int64)
     start[:] = 0
@@ -82,7 +84,7 @@ def _cell_pairs(x, box, reach2, n_boxes, n_cells, first, second):  # type: ignor
     xs, ys, distance2 = np.empty(per_box), np.empty(per_box), np.empty(per_box)
     for b in range(n_boxes):
         offset = b * per_box
-        _sorted_into_cells(x[offset : offset + per_box], box, n_cells, start, order, xs, ys)
+        sorted_into_cells(x[offset : offset + per_box], box, n_cells, start, order, xs, ys)
         for c in range(n_cells * n_cells):
             for neighbour in range(5):
                 # Own cell, then the four neighbours "ahead": every pair of cells is visited once.
@@ -112,6 +114,12 @@ def _cell_pairs(x, box, reach2, n_boxes, n_cells, first, second):  # type: ignor
     return max(count, first.shape[0] + 1) if full else count
 
 
+def n_cells_along(box_um: float, reach_um: float) -> int:
+    """How many cells no smaller than the reach an edge of a periodic box holds; 0: too few, or open space."""
+    n_cells = int(box_um / reach_um) if box_um > 0 else 0
+    return n_cells if n_cells >= FEWEST_CELLS else 0
+
+
 def build_pairs(
     x_um: Float64Array,
     box_um: float,
@@ -138,12 +146,12 @@ def build_pairs(
         When there are more than ``max_pairs`` pairs: the particles have collapsed into one heap.
     """
     reach = cutoff_um + skin_um
-    n_cells = int(box_um / reach) if box_um > 0 else 0
+    n_cells = n_cells_along(box_um, reach)
     capacity = max(1024, 16 * len(x_um), capacity)
     while True:
         first = np.empty(capacity, np.int32)
         second = np.empty(capacity, np.int32)
-        if n_cells >= 4:
+        if n_cells:
             count = _cell_pairs(x_um, box_um, reach * reach, n_boxes, n_cells, first, second)
         else:
             count = _all_pairs(x_um, box_um, reach * reach, n_boxes, first, second)

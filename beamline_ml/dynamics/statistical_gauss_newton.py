@@ -28,6 +28,8 @@ CORE_BENDS_PER_SIZE = 0.6
 SPREAD_OF_MORE = 1.0
 """Of all parameters after the coefficients: log D, the logarithm of a brightness, and a drift and the errors of a start
 in their units."""
+WIDEST = 1.0
+"""Of the spread of members, in units of v0: what a core may be goes far beyond what a straight line follows."""
 LARGEST_PARAMETER = 1e9
 """In units of the velocity scale: whatever moves so fast is no motion that was seen."""
 
@@ -42,6 +44,8 @@ class Bends:
     """On top of it at r = 0, and the share of the cutoff over which that falls by e."""
     core: tuple[float, float] = (3.0, 0.05)
     """The same once more, for forces that grow without bound at the core."""
+    most: float = np.inf
+    """Largest expected size of coefficients."""
 
     def at(self, share: Float64Array) -> Float64Array:
         """Of the shape of ``share``, the distance in units of the cutoff."""
@@ -49,7 +53,7 @@ class Bends:
 
     def size(self, share: Float64Array) -> Float64Array:
         """Expected size of coefficients, of the shape of ``share``."""
-        return SIZE * (1.0 + _falling(self.core, share) / CORE_BENDS_PER_SIZE)
+        return np.minimum(SIZE * (1.0 + _falling(self.core, share) / CORE_BENDS_PER_SIZE), self.most)
 
     def with_open_core(self) -> Bends:
         """For when the answer is nearly there: hardly anything is asked of the core.
@@ -71,6 +75,8 @@ FADING = Bends(0.03, (0.72, 0.16))
 CLOSED_BENDS = (EVEN, FADING)
 OPEN_BENDS = (EVEN.with_open_core(), FADING.with_open_core())
 """Of a force from patterns, on the way and where it is nearly there: which, the evidence decides."""
+RING_BENDS = (replace(EVEN, core=(30.0, 0.05), most=2.0),)
+"""Of a force from correlations: the core is open, but for its size, because rings say little of it."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,20 @@ class Belief:
     """Weight of the smoothness prior that the evidence asks for; (n_splines,) where there are several splines."""
     chi2: float
     """Sum of squared differences at the mean, over the number of rows, noise of the simulation taken off."""
+    widest: float = WIDEST
+    """Standard deviation of coefficients, in their units, beyond which no members are drawn."""
+
+    @property
+    def explorable(self) -> Float64Array:
+        """The covariance were the coefficients known to ``widest``: of a core more may be open than a line follows."""
+        c, n = self.covariance, len(self.mean) - 1
+        gain = np.linalg.solve(c[:n, :n] + self.widest**2 * np.eye(n), c[:n])
+        limited = c - c[:, :n] @ gain
+        return np.asarray(0.5 * (limited + limited.T), np.float64)
 
     def draw(self, n: int, spread: float, rng: np.random.Generator) -> Float64Array:
         """(n, n_parameters) samples with the covariance scaled by spread^2, in antithetic pairs one after the other."""
-        values, vectors = np.linalg.eigh(self.covariance)
+        values, vectors = np.linalg.eigh(self.explorable)
         factor = vectors * np.sqrt(np.clip(values, 0.0, None)) * spread
         half = rng.standard_normal(((n + 1) // 2, len(self.mean)))
         return self.mean + np.stack([half, -half], axis=1).reshape(-1, len(self.mean))[:n] @ factor.T
@@ -118,6 +134,7 @@ def belief_from(
     chi2: float,
     bends: tuple[Bends, ...] = (EVEN,),
     n_coefficients: int | None = None,
+    most_smooth: float = SMOOTHNESS_RANGE[1],
 ) -> Belief:
     """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
 
@@ -134,7 +151,7 @@ def belief_from(
     n = len(at) - 1 if n_coefficients is None else n_coefficients
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
-    weighed = [_weighed(information, pull, at, prior_mean, smoothness, one, n) for one in bends]
+    weighed = [_weighed(information, pull, at, prior_mean, smoothness, one, n, most_smooth) for one in bends]
     mean, covariance, weights, _ = max(weighed, key=lambda found: found[-1])
     return Belief(mean, covariance, weights if np.ndim(smoothness) else float(weights[0]), chi2)
 
@@ -147,11 +164,12 @@ def _weighed(
     smoothness: float | Float64Array,
     bends: Bends,
     n: int,
+    most_smooth: float,
 ) -> tuple[Float64Array, Float64Array, Float64Array, float]:
     """Mean, covariance, the smoothness that the evidence asks for, and the logarithm of that evidence."""
     weights, rough = np.array(smoothness, np.float64, ndmin=1), roughness(n, bends)
     is_known = prior_mean[: n * len(weights)].reshape(len(weights), n).any(axis=1)
-    most = np.where(is_known, MOST_OF_KNOWN, SMOOTHNESS_RANGE[1])
+    most = np.where(is_known, MOST_OF_KNOWN, most_smooth)
     for _ in range(8):
         precision = prior_precision(n, weights, bends, len(at) - n * len(weights))
         total = information + precision

@@ -96,7 +96,7 @@ def make_scene(observations: CorrelationObservations, model: DynamicsModel) -> S
         n_per_box = max(2, round(density * box**2))
     reach = model.cutoff_um or max(3.2 / np.sqrt(density), 2.0 * np.pi / float(observations.q_inv_um.max()))
     reach = float(min(reach, 0.45 * box))
-    velocity = 3.0 * reach / (float(observations.times_s[-1]) * max(1.0, density * reach**2))
+    velocity = velocity_scale(reach, density, float(observations.times_s[-1]))
     return Scene(
         density,
         box,
@@ -109,6 +109,11 @@ def make_scene(observations: CorrelationObservations, model: DynamicsModel) -> S
         start_structure_factor(observations),
         observations.waiting_s,
     )
+
+
+def velocity_scale(cutoff_um: float, number_density_per_um2: float, duration_s: float) -> float:
+    """v0 in um/s: all neighbours within the cutoff together move a particle by a few cutoffs in the run."""
+    return 3.0 * cutoff_um / (duration_s * max(1.0, number_density_per_um2 * cutoff_um**2))
 
 
 def start_structure_factor(observations: CorrelationObservations) -> Float64Array:

@@ -32,6 +32,19 @@ def errors(truth: Float64Array, bends: tuple[Bends, ...]) -> Float64Array:
     return np.sqrt(((found - truth) ** 2).mean(axis=1))
 
 
+def test_members_are_drawn_no_wider_than_a_line_follows() -> None:
+    """What is known stays, what is open is limited, and the last parameter is as if the limit had been measured."""
+    spread = np.diag([0.01, 0.1, 100.0, 2.0])
+    mixed = np.eye(4)
+    mixed[2, 3] = mixed[3, 2] = 0.9
+    one = Belief(np.zeros(4), spread @ mixed @ spread, 1.0, 1.0, widest=1.0)
+    deviations = np.sqrt(np.diag(one.explorable))
+    np.testing.assert_allclose(deviations[:3], [0.01, 0.1, 1.0], rtol=0.01)
+    assert deviations[3] == pytest.approx(2.0 * np.sqrt(1.0 - 0.9**2), rel=0.01)
+    drawn = one.draw(4000, 1.5, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.std(axis=0), 1.5 * deviations, rtol=0.05)
+
+
 def test_a_force_that_fades_is_better_known_where_it_fades() -> None:
     assert errors(FADES, CLOSED_BENDS).mean() < 0.92 * errors(FADES, (EVEN,)).mean()
 

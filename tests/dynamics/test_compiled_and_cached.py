@@ -14,7 +14,7 @@ from pathlib import Path
 MOTION = """
 import hashlib
 import numpy as np
-from beamline_ml.dynamics.flow import follow_with_tangents, move
+from beamline_ml.dynamics.flow import Surrogates, follow_with_tangents, move
 from beamline_ml.dynamics.motion_law import MotionLaw
 from beamline_ml.dynamics.pattern_law import open_particles
 from beamline_ml.dynamics.phase_fit import phase_motion
@@ -22,7 +22,10 @@ from beamline_ml.dynamics.phase_fit import phase_motion
 rng = np.random.default_rng(0)
 particles = open_particles(rng.uniform(0.0, 2.0, (60, 2)), 0.1 * np.arange(21))
 splines = rng.normal(0.0, 0.1, (3, 8))
+path = np.cumsum(rng.normal(0.0, 0.1, (21, 200, 2)), axis=0)
+boxes = Surrogates(rng.uniform(0.0, 4.0, (200, 2)), 2, 4.0, 0.1 * np.arange(21), np.arange(21), path)
 found = [
+    move(boxes, rng.normal(0.0, 0.1, 8), 0.8, 1.0),
     move(particles, rng.normal(0.0, 0.1, 96), 0.8, 0.0),
     *follow_with_tangents(particles, MotionLaw(splines[:1], 0.8), 0.0, "rk4", np.zeros((60, 2, 9))),
     *follow_with_tangents(particles, MotionLaw(splines, 0.8), 0.0, "rk4", np.zeros((60, 2, 25))),
@@ -41,5 +44,5 @@ def test_a_first_process_computes_what_later_ones_do(tmp_path: Path) -> None:
         for _ in range(2)
     )
     assert any(tmp_path.rglob("*.nbi"))
-    assert len(first) == 7
+    assert len(first) == 8
     assert first == second

@@ -9,7 +9,7 @@ import pytest
 
 from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit
 from beamline_ml.dynamics.correlation_fit import fit_correlations
-from beamline_ml.dynamics.ensembles import N_GROUPS, Ensemble, groups_of, pooled
+from beamline_ml.dynamics.ensembles import N_GROUPS, Ensemble, groups_of, jackknife, pooled
 from beamline_ml.dynamics.statistical_gauss_newton import regress
 from beamline_ml.dynamics.surrogates import make_scene
 
@@ -60,6 +60,20 @@ def test_more_ensembles_less_noise() -> None:
         spread.append(np.std(best, axis=0))
     ratio = spread[1] / spread[0]
     assert ((ratio > 0.3) & (ratio < 0.75)).all(), ratio
+
+
+def best(ensemble: Ensemble) -> np.ndarray:
+    information, pull, centre, _ = regress(ensemble.parameters, ensemble.log_s[:, :, 0], ensemble.group)
+    return centre + np.linalg.solve(information, pull)
+
+
+def test_one_set_of_surrogates_tells_how_far_others_would_scatter() -> None:
+    """Twelve groups; the jackknife is known to say a little too much rather than too little."""
+    trials = [pooled([linear(np.zeros(2), 0.3, 0.1, 1000 * t + k) for k in range(3)]) for t in range(60)]
+    scatter = np.var([best(one) for one in trials], axis=0)
+    said = [np.diag(jackknife(np.stack([best(one.without(g)) for g in np.unique(one.group)]))) for one in trials]
+    ratio = np.mean(said, axis=0) / scatter
+    assert ((ratio > 0.7) & (ratio < 2.0)).all(), ratio
 
 
 def test_a_group_that_died_leaves_no_gap() -> None:

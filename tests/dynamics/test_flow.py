@@ -46,6 +46,20 @@ def test_free_particles_obey_einstein(particles: Surrogates) -> None:
     assert squared_step == pytest.approx(4 * DIFFUSION * 1.0, rel=0.2)
 
 
+def test_bound_pairs_are_no_hotter_than_they_should_be() -> None:
+    """Equipartition, <x^2> = D / k, with a step at which Euler's method would be 1.4 times too hot."""
+    k, n, step_s, reach = 1.0, 4000, 0.3, 1.0
+    coefficients = -k * (np.arange(20) - 1.0) * reach / 20  # f(r) = -k r, far beyond where any pair gets
+    rng = np.random.default_rng(2)
+    path = np.zeros((41, n, 2))
+    path[1:] = np.cumsum(rng.standard_normal((40, n, 2)) * np.sqrt(step_s), axis=0)
+    start = np.repeat(rng.uniform(0, 1, (n // 2, 2)), 2, axis=0)
+    pairs = Surrogates(start, n // 2, 100.0, step_s * np.arange(41), np.array([20, 30, 40]), path)
+    x = move(pairs, coefficients, reach, 0.002)
+    apart = x[:, ::2] - x[:, 1::2]
+    assert (apart**2).mean() == pytest.approx(0.002 / k, rel=0.15)
+
+
 def test_a_shorter_horizon_is_the_beginning_of_the_longer(particles: Surrogates) -> None:
     whole = move(particles, coefficients(), CUTOFF, DIFFUSION)
     np.testing.assert_array_equal(move(particles.until(2), coefficients(), CUTOFF, DIFFUSION), whole[:2])

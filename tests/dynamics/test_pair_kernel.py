@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from beamline_ml.dynamics.cell_kernel import add_cell_velocities
 from beamline_ml.dynamics.neighbours import build_pairs
 from beamline_ml.dynamics.pair_kernel import pair_cotangent, pair_tangent, pair_velocity
 from beamline_ml.dynamics.spline import fit_spline, spline_basis
@@ -52,6 +53,18 @@ def test_pairs_in_a_box_are_all_pairs_once(n: int) -> None:
     near = np.argwhere(np.triu((step**2).sum(-1) < CUTOFF**2, k=1))
     found = np.sort(np.column_stack([pairs.first, pairs.second]), axis=1)
     np.testing.assert_array_equal(found[np.lexsort(found.T[::-1])], near)
+
+
+@pytest.mark.parametrize("n_boxes", [1, 3])
+def test_velocities_straight_from_the_cells_are_those_of_the_list(n_boxes: int) -> None:
+    """Wrapped or not, on the edge or not, one particle upon another, a cell without particles."""
+    rng, box = np.random.default_rng(4), 3.3
+    x, c = rng.uniform(-2.0 * box, 3.0 * box, (100 * n_boxes, 2)), rng.standard_normal(10)
+    x[:6] = [[0.0, 0.0], [-1e-18, box], [box, 2.0 * box - 1e-12], [-box, 0.5], [1.0, 1.0], [1.0, 1.0]]
+    x[(x % box < CUTOFF).all(axis=1)] += CUTOFF
+    out = np.full_like(x, 0.25)
+    add_cell_velocities(x, box, n_boxes, c, CUTOFF, out)
+    np.testing.assert_allclose(out - 0.25, velocity(x, c, box, n_boxes), atol=1e-11)
 
 
 def test_boxes_do_not_feel_each_other(scene: tuple[np.ndarray, np.ndarray]) -> None:
