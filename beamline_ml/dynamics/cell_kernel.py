@@ -72,7 +72,7 @@ def _add_velocities(x, box, n_boxes, n_cells, coefficients, cutoff, out):  # typ
                     for p in range(n_near):
                         j = near[p]
                         r = max(np.sqrt(distance2[j]), CORE / per_spacing)
-                        k = int(r * per_spacing)
+                        k = min(int(r * per_spacing), coefficients.shape[0] - 1)
                         t = r * per_spacing - k
                         g = (((pieces[k, 3] * t + pieces[k, 2]) * t + pieces[k, 1]) * t + pieces[k, 0]) / r
                         sum_x += g * dx[j]

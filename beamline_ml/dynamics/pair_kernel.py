@@ -105,7 +105,7 @@ def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ig
             continue
         r = max(r, CORE * spacing)
         u = r * per_spacing
-        k = int(u)
+        k = min(int(u), n_coefficients - 1)
         t = u - k
         f = ((pieces[k, 3] * t + pieces[k, 2]) * t + pieces[k, 1]) * t + pieces[k, 0]
         g = f / r

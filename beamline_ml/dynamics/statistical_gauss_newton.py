@@ -141,7 +141,8 @@ def belief_from(
     The first parameters are those of the splines, one for each smoothness, of ``n_coefficients`` each; None: one, all
     parameters but the last. MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number
     of well-determined coefficients over the roughness of what the answer differs by from the prior's mean. Of several
-    ``bends``, those with the most evidence are taken.
+    ``bends``, those with the most evidence are taken. ``most_smooth`` is the largest weight of a spline that is not
+    known beforehand.
 
     Raises
     ------
