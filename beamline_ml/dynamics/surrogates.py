@@ -19,7 +19,8 @@ from beamline_ml.dynamics.shells import Shells, shells_of_box
 from beamline_ml.dynamics.shown_noise import speckle_counts
 from beamline_ml.records import Float64Array, IntArray
 
-MAX_VECTORS_PER_RING = 40
+MAX_VECTORS_PER_RING = 160
+"""Of each box, which are few: with too few modes a ring of surrogates scatters more than the data do."""
 MATCHED_PER_RING = 120
 """Wave vectors of a ring on which a start is made to scatter as the sample did."""
 LONGEST_GAP = 40

@@ -8,7 +8,7 @@ import numpy as np
 
 from beamline_ml.simulation import RingSample, scatter_into_rings
 
-N_BOXES, PER_BOX, DENSITY = 10, 300, 12.0
+N_BOXES, PER_BOX, DENSITY = 10, 200, 12.0
 BOX_UM = float(np.sqrt(PER_BOX / DENSITY))
 REACH_UM = 0.8
 DIFFUSION = 0.02

@@ -15,7 +15,9 @@ from beamline_ml.records import Forecast
 from beamline_ml.simulation import RingSample
 from tests.dynamics.foreign_truths import N_BLOCKS, sample
 
-MODEL = DynamicsModel(cutoff_um=0.8, n_threads=1)
+MODEL = DynamicsModel(
+    n_coefficients=8, cutoff_um=0.8, n_boxes=2, n_per_box=200, n_members=24, steps_per_time=4, n_threads=1
+)
 LATER = tuple(index[np.triu_indices(2 * N_BLOCKS, 1)[1] >= N_BLOCKS] for index in np.triu_indices(2 * N_BLOCKS, 1))
 """Pairs of times whose later one nobody saw."""
 
@@ -56,13 +58,15 @@ CONTAINED = ["pairwise", "strong_pairwise"]
 @cache
 def case(name: str) -> Case:
     truth = sample(name)
-    found = fit(truth.observations(N_BLOCKS), MODEL, time_budget_s=300.0)
+    # With few surrogates, fits of the strong force depend on their seed.
+    model = replace(MODEL, n_boxes=2, n_per_box=1200) if name in CONTAINED else MODEL
+    found = fit(truth.observations(N_BLOCKS), model, time_budget_s=120.0)
     return Case(truth, found, forecast(found, float(truth.times_s[-1])))
 
 
 @pytest.mark.parametrize(
     ("name", "over_best"),
-    # By hand 0.51 to 0.75 (8 fits of 5 samples) and 0.33 to 1.38 (16 fits of 9).
+    # By hand, with 12 coefficients: 0.51 to 0.75 (8 fits of 5 samples) and 0.33 to 1.38 (16 fits of 9).
     [("pairwise", 1.25), ("strong_pairwise", 1.7)],
 )
 def test_a_law_that_the_model_contains_is_described(name: str, over_best: float) -> None:
@@ -91,8 +95,8 @@ def test_a_foreign_law_is_not_described(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "over_best"),
-    # In hindsight another forecast may have been better than the one that was best on the run itself: by hand at most
-    # 2.16, 1.76, 1.30 and 1.27. Little decides which was best, the processor's rounding among it.
+    # In hindsight another forecast may have been better than the one that was best on the run itself: at most 2.46,
+    # 1.61, 1.05 and 1.00 for six seeds of the fit. Little decides which was best, the processor's rounding among it.
     [("three_body", 2.8), ("anisotropic", 2.2), ("drifting_density", 1.6), ("ageing_viscosity", 1.6)],
 )
 def test_a_foreign_law_is_forecast_as_well_as_without_the_model(name: str, over_best: float) -> None:
