@@ -16,7 +16,7 @@ from beamline_ml.records import Float64Array
 VERSION = 2
 MAX_CHI2 = 3.8
 """Simulated runs of laws that the model contains gave 0.8 to 2.5 (some 40 runs, by hand); an anisotropic force and a
-drifting density 4.2 to 20; a three-body force and a setting gel, which a force that is free enough can imitate, 2.3 to 9:
+drifting density 4.2 to 20; a three-body force and a setting gel, which a free enough force imitates, 2.3 to 9:
 the more, the more speckles there are."""
 
 
