@@ -77,8 +77,8 @@ class Progress:
 
     @property
     def settled(self) -> bool:
-        """Whether the answer stays where it is."""
-        return max(self.last_steps) < SETTLED
+        """Whether the answer stays where it is, and is that of as many ensembles as are regressed together."""
+        return len(self.recent) >= POOLED and max(self.last_steps) < SETTLED
 
     def carry_over(self, ages: CorrelationObservations, n_seen: int) -> CarryOver:
         """Speckle deviations that the first ``n_seen`` blocks foretell; computed once."""
