@@ -9,8 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from beamline_ml.dynamics.neighbours import n_cells_along, sorted_into_cells
-from beamline_ml.dynamics.pair_kernel import CORE, polynomials
+from beamline_ml.dynamics.neighbours import cell_ahead, n_cells_along, sorted_into_cells
+from beamline_ml.dynamics.pair_kernel import force_per_distance, polynomials
 from beamline_ml.records import Float64Array
 
 
@@ -47,12 +47,7 @@ def _add_velocities(x, box, n_boxes, n_cells, coefficients, cutoff, out):  # typ
         vy[:] = 0.0
         for c in range(n_cells * n_cells):
             for neighbour in range(5):
-                # Own cell, then the four neighbours "ahead": every pair of cells is visited once.
-                cx = c // n_cells + (0 if neighbour < 2 else 1)
-                cy = c % n_cells + (neighbour if neighbour < 2 else neighbour - 3)
-                shift_x = box if cx == n_cells else 0.0
-                shift_y = box if cy == n_cells else (-box if cy < 0 else 0.0)
-                other = (cx % n_cells) * n_cells + cy % n_cells
+                other, shift_x, shift_y = cell_ahead(c, neighbour, n_cells, box)
                 end = start[other + 1]
                 for i in range(start[c], start[c + 1]):
                     begin = i + 1 if neighbour == 0 else start[other]
@@ -71,10 +66,7 @@ def _add_velocities(x, box, n_boxes, n_cells, coefficients, cutoff, out):  # typ
                     sum_y = 0.0
                     for p in range(n_near):
                         j = near[p]
-                        r = max(np.sqrt(distance2[j]), CORE / per_spacing)
-                        k = min(int(r * per_spacing), coefficients.shape[0] - 1)
-                        t = r * per_spacing - k
-                        g = (((pieces[k, 3] * t + pieces[k, 2]) * t + pieces[k, 1]) * t + pieces[k, 0]) / r
+                        g = force_per_distance(pieces, np.sqrt(distance2[j]), per_spacing)
                         sum_x += g * dx[j]
                         sum_y += g * dy[j]
                         vx[begin + j] -= g * dx[j]

@@ -19,7 +19,7 @@ import numpy as np
 
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress
-from beamline_ml.dynamics.ensembles import Ensemble, jackknife, pooled, simulate_all
+from beamline_ml.dynamics.ensembles import Ensemble, jackknife, pooled, simulate_all, without_each
 from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
@@ -31,12 +31,11 @@ from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import RING_BENDS, Belief, belief_from, prior_precision, regress
 from beamline_ml.dynamics.surrogates import Scene
 from beamline_ml.errors import FitRefused
-from beamline_ml.records import Float64Array
+from beamline_ml.records import Float64Array, IntArray
 
 FIRST_HORIZON = 0.35
 TANGENT_STEPS = 3
 FIRST_SMOOTHNESS = 10.0
-"""While one set of surrogates with exact tangents finds the neighbourhood."""
 HORIZONS = (0.5, 0.7, 1.0, 1.0)
 SPREAD = (1.5, 1.5, 1.5, 1.0)
 """How much wider than the belief each ensemble is drawn: a longer lever for the regression."""
@@ -48,8 +47,6 @@ POOLED = 3
 """Ensembles that are regressed together."""
 SMALLEST_LOG_D_SPREAD = 0.1
 TRUST = 1.0
-SMOOTHNESS = 2.0
-"""Fixed: slopes that are partly noise make a force look smoother than it is, and the evidence would believe them."""
 
 
 @dataclass
@@ -258,38 +255,45 @@ def _ensemble_stage(
         progress.recent = []
     progress.recent = [*progress.recent, ensemble][-POOLED:]
     prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
-    judges = target, prior_mean, model.interacting
-    answer = _answer(pooled(progress.recent), *judges)
-    progress.surrogate_noise = _surrogate_noise(pooled(progress.recent), *judges)
+    together = pooled(progress.recent)
+    seen = together.parameters, _differences(together, target), together.group
+    answer = _answer(*seen, prior_mean, model.interacting)
+    progress.surrogate_noise = _surrogate_noise(*seen, prior_mean, model.interacting)
     before, progress.belief = progress.belief, _trusted(progress.belief, answer, spread)
     progress.last_steps = progress.last_steps[1], _step_in_errors(before, progress.belief)
     progress.n_times = horizon
 
 
+def _differences(ensemble: Ensemble, target: Compressed) -> Float64Array:
+    """(n_members, n_rows) member minus data."""
+    return np.stack([target.differences(a, b) for a, b in zip(ensemble.f2, ensemble.log_s, strict=True)])
+
+
 def _answer(
-    ensemble: Ensemble,
-    target: Compressed,
+    parameters: Float64Array,
+    differences: Float64Array,
+    group: IntArray,
     prior_mean: Float64Array,
     interacting: bool,
 ) -> Belief:
     """What the data say of the parameters, by the slopes of an ensemble."""
-    n_parameters = ensemble.parameters.shape[1]
-    differences = np.stack([target.differences(a, b) for a, b in zip(ensemble.f2, ensemble.log_s, strict=True)])
+    n_parameters = parameters.shape[1]
     varied = slice(None) if interacting else slice(-1, None)
     information, pull = np.zeros((n_parameters, n_parameters)), np.zeros(n_parameters)
-    slopes = regress(ensemble.parameters[:, varied], differences, ensemble.group)
-    information[varied, varied], pull[varied], _, chi2 = slopes
-    centre = ensemble.parameters.mean(axis=0)
-    return belief_from(information, pull, centre, prior_mean, SMOOTHNESS, chi2, RING_BENDS, most_smooth=SMOOTHNESS)
+    information[varied, varied], pull[varied], _, chi2 = regress(parameters[:, varied], differences, group)
+    return belief_from(information, pull, parameters.mean(axis=0), prior_mean, FIRST_SMOOTHNESS, chi2, RING_BENDS)
 
 
 def _surrogate_noise(
-    ensemble: Ensemble, target: Compressed, prior_mean: Float64Array, interacting: bool
+    parameters: Float64Array,
+    differences: Float64Array,
+    group: IntArray,
+    prior_mean: Float64Array,
+    interacting: bool,
 ) -> Float64Array:
     """Covariance of the answer, had the surrogates been others."""
-    groups = np.unique(ensemble.group)
-    without = [_answer(ensemble.without(group), target, prior_mean, interacting).mean for group in groups]
-    return jackknife(np.stack(without))
+    parts = [(parameters[kept], differences[kept], numbers) for kept, numbers in without_each(group)]
+    return jackknife(np.stack([_answer(*part, prior_mean, interacting).mean for part in parts]))
 
 
 def _step_in_errors(old: Belief, new: Belief) -> float:

@@ -14,7 +14,7 @@ from beamline_ml.dynamics.flow import Surrogates, move
 from beamline_ml.dynamics.shells import Shells, shell_values, squared
 from beamline_ml.dynamics.surrogates import Scene
 from beamline_ml.errors import FitRefused
-from beamline_ml.records import Float64Array, IntArray
+from beamline_ml.records import BoolArray, Float64Array, IntArray
 
 N_GROUPS = 4
 LOST_AFTER_BOXES = 1e3
@@ -33,16 +33,6 @@ class Ensemble:
     """(n_alive, n_q, n_times, n_times)."""
     log_s: Float64Array
     """(n_alive, n_q, n_times)."""
-
-    def without(self, group: int) -> Ensemble:
-        """All members but those of one group, in groups numbered from zero without gaps."""
-        kept = self.group != group
-        return Ensemble(
-            self.parameters[kept],
-            np.unique(self.group[kept], return_inverse=True)[1],
-            self.f2[kept],
-            self.log_s[kept],
-        )
 
 
 def simulate(
@@ -92,6 +82,12 @@ def simulate_all(scene: Scene, times_s: Float64Array, parameters: Float64Array, 
 def groups_of(n_members: int) -> IntArray:
     """(n_members,) group of each member: antithetic pairs stay together and share particles and noise."""
     return (np.arange(n_members) // 2) % N_GROUPS
+
+
+def without_each(group: IntArray) -> list[tuple[BoolArray, IntArray]]:
+    """For each group: who is left without it (n_members,), and in which groups, numbered from zero without gaps."""
+    left = [group != one for one in np.unique(group)]
+    return [(kept, np.unique(group[kept], return_inverse=True)[1]) for kept in left]
 
 
 def jackknife(without: Float64Array) -> Float64Array:

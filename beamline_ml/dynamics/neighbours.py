@@ -74,6 +74,19 @@ def sorted_into_cells(x, box, n_cells, start, order, xs, ys):  # type: ignore[no
         ys[k] = x[i, 1] - box * np.floor(x[i, 1] / box)
 
 
+@numba.njit(cache=True, fastmath=True, nogil=True, inline="always")
+def cell_ahead(c, neighbour, n_cells, box):  # type: ignore[no-untyped-def]
+    """Cell c itself (0) or one of the four neighbours "ahead" (1 to 4), and how far its particles are to be shifted.
+
+    So every pair of cells is visited once.
+    """
+    cx = c // n_cells + (0 if neighbour < 2 else 1)
+    cy = c % n_cells + (neighbour if neighbour < 2 else neighbour - 3)
+    shift_x = box if cx == n_cells else 0.0
+    shift_y = box if cy == n_cells else (-box if cy < 0 else 0.0)
+    return (cx % n_cells) * n_cells + cy % n_cells, shift_x, shift_y
+
+
 @numba.njit(cache=True, fastmath=True, nogil=True)
 def _cell_pairs(x, box, reach2, n_boxes, n_cells, first, second):  # type: ignore[no-untyped-def]
     count = 0
@@ -87,12 +100,7 @@ def _cell_pairs(x, box, reach2, n_boxes, n_cells, first, second):  # type: ignor
         sorted_into_cells(x[offset : offset + per_box], box, n_cells, start, order, xs, ys)
         for c in range(n_cells * n_cells):
             for neighbour in range(5):
-                # Own cell, then the four neighbours "ahead": every pair of cells is visited once.
-                cx = c // n_cells + (0 if neighbour < 2 else 1)
-                cy = c % n_cells + (neighbour if neighbour < 2 else neighbour - 3)
-                shift_x = box if cx == n_cells else 0.0
-                shift_y = box if cy == n_cells else (-box if cy < 0 else 0.0)
-                other = (cx % n_cells) * n_cells + cy % n_cells
+                other, shift_x, shift_y = cell_ahead(c, neighbour, n_cells, box)
                 end = start[other + 1]
                 for ii in range(start[c], start[c + 1]):
                     begin = ii + 1 if neighbour == 0 else start[other]

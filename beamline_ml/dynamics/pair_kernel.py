@@ -85,13 +85,21 @@ def polynomials(coefficients):  # type: ignore[no-untyped-def]
     return out
 
 
+@numba.njit(cache=True, fastmath=True, inline="always")
+def force_per_distance(pieces, r, per_spacing):  # type: ignore[no-untyped-def]
+    """f(r) / r of the spline whose ``polynomials`` these are, r below the cutoff."""
+    r = max(r, CORE / per_spacing)
+    # Just below the cutoff, rounding may reach the number of pieces.
+    k = min(int(r * per_spacing), pieces.shape[0] - 1)
+    t = r * per_spacing - k
+    return (((pieces[k, 3] * t + pieces[k, 2]) * t + pieces[k, 1]) * t + pieces[k, 0]) / r
+
+
 @numba.njit(cache=True, fastmath=True, nogil=True)
 def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ignore[no-untyped-def]
     """Add pair velocities to ``out`` (n, 2) um/s; positions (n, 2) um, half list, spline coefficients um/s."""
-    n_coefficients = coefficients.shape[0]
-    spacing = cutoff / n_coefficients
     pieces = polynomials(coefficients)
-    per_spacing = 1.0 / spacing
+    per_spacing = coefficients.shape[0] / cutoff
     inverse_box = 1.0 / box if box > 0.0 else 0.0
     for p in range(first.shape[0]):
         i = first[p]
@@ -103,12 +111,7 @@ def pair_velocity(x, box, first, second, coefficients, cutoff, out):  # type: ig
         r = np.sqrt(dx * dx + dy * dy)
         if r >= cutoff:
             continue
-        r = max(r, CORE * spacing)
-        u = r * per_spacing
-        k = min(int(u), n_coefficients - 1)
-        t = u - k
-        f = ((pieces[k, 3] * t + pieces[k, 2]) * t + pieces[k, 1]) * t + pieces[k, 0]
-        g = f / r
+        g = force_per_distance(pieces, r, per_spacing)
         out[i, 0] += g * dx
         out[i, 1] += g * dy
         out[j, 0] -= g * dx

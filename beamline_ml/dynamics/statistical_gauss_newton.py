@@ -46,6 +46,8 @@ class Bends:
     """The same once more, for forces that grow without bound at the core."""
     most: float = np.inf
     """Largest expected size of coefficients."""
+    smoothest: float = SMOOTHNESS_RANGE[1]
+    """Largest smoothness that the evidence may ask for."""
 
     def at(self, share: Float64Array) -> Float64Array:
         """Of the shape of ``share``, the distance in units of the cutoff."""
@@ -75,8 +77,9 @@ FADING = Bends(0.03, (0.72, 0.16))
 CLOSED_BENDS = (EVEN, FADING)
 OPEN_BENDS = (EVEN.with_open_core(), FADING.with_open_core())
 """Of a force from patterns, on the way and where it is nearly there: which, the evidence decides."""
-RING_BENDS = (replace(EVEN, core=(30.0, 0.05), most=2.0),)
-"""Of a force from correlations: the core is open, but for its size, because rings say little of it."""
+RING_BENDS = (replace(EVEN, core=(30.0, 0.05), most=2.0, smoothest=SMOOTHNESS_RANGE[0]),)
+"""Of a force from correlations: the core is open, but for its size, because rings say little of it. The smoothness is
+fixed: slopes that are partly noise make a force look smoother than it is, and the evidence would believe them."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +137,13 @@ def belief_from(
     chi2: float,
     bends: tuple[Bends, ...] = (EVEN,),
     n_coefficients: int | None = None,
-    most_smooth: float = SMOOTHNESS_RANGE[1],
 ) -> Belief:
     """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
 
     The first parameters are those of the splines, one for each smoothness, of ``n_coefficients`` each; None: one, all
     parameters but the last. MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number
     of well-determined coefficients over the roughness of what the answer differs by from the prior's mean. Of several
-    ``bends``, those with the most evidence are taken. ``most_smooth`` is the largest weight of a spline that is not
-    known beforehand.
+    ``bends``, those with the most evidence are taken.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def belief_from(
     n = len(at) - 1 if n_coefficients is None else n_coefficients
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
-    weighed = [_weighed(information, pull, at, prior_mean, smoothness, one, n, most_smooth) for one in bends]
+    weighed = [_weighed(information, pull, at, prior_mean, smoothness, one, n) for one in bends]
     mean, covariance, weights, _ = max(weighed, key=lambda found: found[-1])
     return Belief(mean, covariance, weights if np.ndim(smoothness) else float(weights[0]), chi2)
 
@@ -165,12 +166,11 @@ def _weighed(
     smoothness: float | Float64Array,
     bends: Bends,
     n: int,
-    most_smooth: float,
 ) -> tuple[Float64Array, Float64Array, Float64Array, float]:
     """Mean, covariance, the smoothness that the evidence asks for, and the logarithm of that evidence."""
     weights, rough = np.array(smoothness, np.float64, ndmin=1), roughness(n, bends)
     is_known = prior_mean[: n * len(weights)].reshape(len(weights), n).any(axis=1)
-    most = np.where(is_known, MOST_OF_KNOWN, most_smooth)
+    most = np.where(is_known, MOST_OF_KNOWN, bends.smoothest)
     for _ in range(8):
         precision = prior_precision(n, weights, bends, len(at) - n * len(weights))
         total = information + precision

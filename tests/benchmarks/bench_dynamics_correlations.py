@@ -16,11 +16,12 @@ from functools import cache
 import numpy as np
 import torch
 
-from beamline_ml.dynamics import CorrelationObservations, DynamicsFit, DynamicsModel, fit, forecast
+from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit, forecast
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.brownian import brownian_motion
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising
 from beamline_ml.simulation import RingSample, scatter_into_rings
+from tests.benchmarks.bench_dynamics import kernel_error
 from tests.benchmarks.rows import Row, row
 
 SEEDS = (0, 1, 2, 3)
@@ -34,6 +35,8 @@ DIM = 0.1
 C2_ERR = 0.003
 NO_LIMIT_S = 3600.0
 DIFFUSION = 0.003
+FARTHEST_SEEN_UM = 0.6
+"""The fit's own cutoff, which it chooses by the density, is a little beyond."""
 UNSAID = (("bare", BRIGHT), ("bare_dim", DIM))
 """Cases of which nothing is said but what must be, and their photons."""
 
@@ -107,16 +110,8 @@ def judged(
     out["coverage"] = float(inside[:, first[later], second[later]].mean())
     out["d_error"] = abs(found.diffusion_um2_per_s / max(system.diffusion_um2_per_s, 1e-9) - 1.0)
     out["d_pull"] = (found.log_d - np.log(max(system.diffusion_um2_per_s, 1e-9))) / np.sqrt(found.covariance[-1, -1])
-    out["kernel_error"], out["kernel_coverage"] = _kernel(found, system)
+    out["kernel_error"], out["kernel_coverage"] = kernel_error(found, FARTHEST_SEEN_UM)
     return out
-
-
-def _kernel(found: DynamicsFit, system: SelfOrganising) -> tuple[float, float]:
-    """Relative error of the force where rings see it, and the share of radii where the truth is inside the band."""
-    r = np.linspace(0.1, 0.6, 51)
-    (force, sd), true = found.kernel(r), system.radial_force(r)
-    error = float(np.sqrt(((force - true) ** 2 * r).sum() / (true**2 * r).sum()))
-    return error, float((np.abs(force - true) < 2.0 * sd).mean())
 
 
 def _rmse(f: np.ndarray, truth: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> float:
