@@ -256,17 +256,12 @@ def _ensemble_stage(
     progress.recent = [*progress.recent, ensemble][-POOLED:]
     prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
     together = pooled(progress.recent)
-    seen = together.parameters, _differences(together, target), together.group
+    seen = together.parameters, together.differences(target), together.group
     answer = _answer(*seen, prior_mean, model.interacting)
     progress.surrogate_noise = _surrogate_noise(*seen, prior_mean, model.interacting)
     before, progress.belief = progress.belief, _trusted(progress.belief, answer, spread)
     progress.last_steps = progress.last_steps[1], _step_in_errors(before, progress.belief)
     progress.n_times = horizon
-
-
-def _differences(ensemble: Ensemble, target: Compressed) -> Float64Array:
-    """(n_members, n_rows) member minus data."""
-    return np.stack([target.differences(a, b) for a, b in zip(ensemble.f2, ensemble.log_s, strict=True)])
 
 
 def _answer(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beamline_ml.dynamics.compression import Compressed
 from beamline_ml.dynamics.flow import Surrogates, move
 from beamline_ml.dynamics.shells import Shells, shell_values, squared
 from beamline_ml.dynamics.surrogates import Scene
@@ -33,6 +34,18 @@ class Ensemble:
     """(n_alive, n_q, n_times, n_times)."""
     log_s: Float64Array
     """(n_alive, n_q, n_times)."""
+
+    def differences(self, target: Compressed) -> Float64Array:
+        """(n_alive, n_rows) member minus data, in units of the data's noise."""
+        return np.stack([target.differences(a, b) for a, b in zip(self.f2, self.log_s, strict=True)])
+
+    def misfit(self, target: Compressed) -> float:
+        """Mean square of (mean of the members minus data) per row, freed of the members' own noise.
+
+        That needs members which share neither particles nor noise.
+        """
+        off = self.differences(target)
+        return float((off.mean(axis=0) ** 2 - off.var(axis=0, ddof=1) / len(off)).mean())
 
 
 def simulate(
@@ -62,9 +75,21 @@ def simulate_all(scene: Scene, times_s: Float64Array, parameters: Float64Array, 
     FitRefused
         When fewer than half of the members have finite motion.
     """
-    groups = groups_of(len(parameters))
+    return _simulated(scene, times_s, parameters, groups_of(len(parameters)), seed, n_threads)
+
+
+def simulate_one(
+    scene: Scene, times_s: Float64Array, parameters: Float64Array, n_sets: int, seed: int, n_threads: int
+) -> Ensemble:
+    """As :func:`simulate_all`, one law (n_parameters,) with so many independent sets of particles and noise."""
+    return _simulated(scene, times_s, np.tile(parameters, (n_sets, 1)), np.arange(n_sets), seed, n_threads)
+
+
+def _simulated(
+    scene: Scene, times_s: Float64Array, parameters: Float64Array, groups: IntArray, seed: int, n_threads: int
+) -> Ensemble:
     with ThreadPoolExecutor(n_threads) as threads:
-        seeds = np.random.SeedSequence(seed).generate_state(N_GROUPS)[: groups.max() + 1]
+        seeds = np.random.SeedSequence(seed).generate_state(int(groups.max()) + 1)
         made = list(threads.map(lambda own: scene.surrogates(times_s, np.random.default_rng(int(own))), seeds))
         jobs = [threads.submit(simulate, scene, made[g], p) for g, p in zip(groups, parameters, strict=True)]
         results = [job.result() for job in jobs]

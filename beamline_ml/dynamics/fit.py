@@ -10,11 +10,11 @@ import numpy as np
 
 from beamline_ml.dynamics.band_scale import band_scale
 from beamline_ml.dynamics.baselines import Observed
-from beamline_ml.dynamics.compression import log_s_of
+from beamline_ml.dynamics.compression import compress, log_s_of
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.contrast import contrast_by_law, contrasts
 from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter
-from beamline_ml.dynamics.ensembles import simulate_all
+from beamline_ml.dynamics.ensembles import simulate_all, simulate_one
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
 from beamline_ml.dynamics.observations import CorrelationObservations
@@ -35,6 +35,8 @@ DEFAULT_BUDGET_S = 40.0
 SHARE_FOR_LAST_LOOK = 0.8
 """Part of the budget that the stages may use; the rest evaluates the answer on the whole run."""
 LAST_LOOK_MEMBERS = 8
+LAST_LOOK_SETS = 8
+"""Of surrogates, by which the answer's misfit is judged."""
 LARGE_LAST_STEP = 1.0
 """In errors of the answer: after a larger one the fit says that it has not settled."""
 FIRST_ORIGIN = 0.5
@@ -203,7 +205,7 @@ def _assembled(
         n_forecast_members=model.n_forecast_members,
         n_threads=model.n_threads,
         seed=seed,
-        chi2=belief.chi2,
+        chi2=_misfit(observations, model, scene, progress, seed),
         stationary=observations.stationary,
         used_until_s=float(observations.times_s[progress.n_times - 1]),
         edges_inv_um=scene.edges_inv_um,
@@ -248,6 +250,15 @@ def _last_look(
     if stationary:
         return np.stack([_stationary_average(f2) for f2 in moved.f2]), np.zeros(moved.log_s.shape[1:])
     return moved.f2, moved.log_s.mean(axis=0)
+
+
+def _misfit(
+    observations: CorrelationObservations, model: DynamicsModel, scene: Scene, progress: Progress, seed: int
+) -> float:
+    """Reduced chi-squared of the answer itself: that of the last stage is of where the stage began."""
+    times = observations.times_s[: progress.n_times]
+    moved = simulate_one(scene, times, progress.belief.mean, LAST_LOOK_SETS, seed + 11, model.n_threads)
+    return moved.misfit(compress(observations, len(times), np.random.default_rng(seed), expected_f2=moved.f2.mean(0)))
 
 
 def _stationary_average(f2: Float64Array) -> Float64Array:
