@@ -5,28 +5,29 @@ Then ensembles take over (``statistical_gauss_newton``), because single trajecto
 before the horizon grows has seen nothing of the blocks it is compared with next: its misses there are an honest
 rolling-origin score, free of charge.
 
-Once the horizon is the whole run, stages follow each other until the answer stays where it is. An ensemble's slopes
-carry the noise of its members; the last few ensembles, all of which explored the neighbourhood of the answer, are
-therefore regressed together.
+Once the horizon is the whole run, stages follow each other while answers get better. An ensemble's slopes carry the
+noise of its members; the last few ensembles, all of which explored the neighbourhood of the answer, are therefore
+regressed together. A regression foretells a misfit, which a force with a steep core may not keep: each answer is tried
+on surrogates of its own, always the same, and the one that fits best is kept.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from beamline_ml.dynamics.carry_over import CarryOver, carried_on
 from beamline_ml.dynamics.compression import Compressed, compress
-from beamline_ml.dynamics.ensembles import Ensemble, jackknife, pooled, simulate_all, without_each
+from beamline_ml.dynamics.ensembles import Ensemble, jackknife, pooled, simulate_all, simulate_one, without_each
+from beamline_ml.dynamics.first_diffusion import first_diffusion
 from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.shells import shell_values, squared
 from beamline_ml.dynamics.shown_noise import speckle_counts
-from beamline_ml.dynamics.speckle_noise import shortest_lags
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import RING_BENDS, Belief, belief_from, prior_precision, regress
 from beamline_ml.dynamics.surrogates import Scene
@@ -39,14 +40,29 @@ FIRST_SMOOTHNESS = 10.0
 HORIZONS = (0.5, 0.7, 1.0, 1.0)
 SPREAD = (1.5, 1.5, 1.5, 1.0)
 """How much wider than the belief each ensemble is drawn: a longer lever for the regression."""
-MOST_MORE_STAGES = 4
-"""After those, until the answer has settled."""
-SETTLED = 0.5
-"""When two steps in turn are smaller than this part of the answer's own errors, the answer has settled."""
+MOST_MORE_STAGES = 8
+"""After those, while answers get better."""
+BETTER = 0.05
+"""By so much (and by this part of it) chi-squared has to fall in two stages; what is less, other surrogates do."""
 POOLED = 3
 """Ensembles that are regressed together."""
+TRIED_ON = 8
+"""Sets of surrogates."""
 SMALLEST_LOG_D_SPREAD = 0.1
+WIDER = 4.0
+"""How many times wider than the ensemble before one may be drawn in any direction."""
 TRUST = 1.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a stage found."""
+
+    belief: Belief
+    surrogate_noise: Float64Array | float = 0.0
+    """Covariance (n_parameters, n_parameters) of the answer between one set of surrogates and another."""
+    misfit: float = np.inf
+    """Chi-squared of the answer as it was tried; infinite: it was not."""
 
 
 @dataclass
@@ -67,51 +83,31 @@ class Progress:
     skipped: list[str] = field(default_factory=list)
     recent: list[Ensemble] = field(default_factory=list)
     """The last ensembles that went as far as the present horizon."""
-    surrogate_noise: Float64Array | float = 0.0
-    """Covariance (n_parameters, n_parameters) of the answer between one set of surrogates and another."""
-    last_steps: tuple[float, float] = (np.inf, np.inf)
-    """How far the last two stages moved the answer, in its own errors."""
+    explored: Float64Array | None = None
+    """Covariance (n_parameters, n_parameters) with which the last ensemble was drawn."""
+    answers: list[Answer] = field(default_factory=list)
+    """Of the stages that went as far as the present horizon."""
+
+    @property
+    def answer(self) -> Answer:
+        """The best, of those that as many ensembles agreed on as are regressed together; else the last."""
+        candidates = self.answers[POOLED - 1 :] or self.answers[-1:] or [Answer(self.belief)]
+        return min(candidates, key=lambda each: each.misfit)
 
     @property
     def settled(self) -> bool:
-        """Whether the answer stays where it is, and is that of as many ensembles as are regressed together."""
-        return len(self.recent) >= POOLED and max(self.last_steps) < SETTLED
+        """Whether answers get better no longer."""
+        misfits = [each.misfit for each in self.answers]
+        if len(misfits) <= POOLED:
+            return False
+        before, now = min(misfits[:-2]), min(misfits[-2:])
+        return now > before - BETTER * max(1.0, before)
 
     def carry_over(self, ages: CorrelationObservations, n_seen: int) -> CarryOver:
         """Speckle deviations that the first ``n_seen`` blocks foretell; computed once."""
         if n_seen not in self.carried:
             self.carried[n_seen] = carried_on(ages, n_seen, self.blind[n_seen], n_seen)
         return self.carried[n_seen]
-
-
-def first_diffusion(observations: CorrelationObservations) -> float:
-    """Rough D from how fast each ring loses its correlation over the first lags: median of rate / (2 q^2)."""
-    estimates = ring_diffusion(observations)
-    if not estimates:
-        return 1.0 / (float(observations.q_inv_um.max()) ** 2 * float(observations.times_s[-1]))
-    return float(np.median(estimates))
-
-
-def ring_scatter(observations: CorrelationObservations) -> float:
-    """Standard error of log D from the disagreement between rings of a stationary sample."""
-    estimates = ring_diffusion(observations)
-    if not observations.stationary or len(estimates) < 3:
-        return 0.0
-    log_d = np.log(estimates)
-    return float(1.48 * np.median(np.abs(log_d - np.median(log_d))) / np.sqrt(len(log_d)))
-
-
-def ring_diffusion(observations: CorrelationObservations) -> list[float]:
-    """D of every ring with a decay over its first lags."""
-    times = observations.times_s
-    estimates = []
-    for k, q in enumerate(observations.q_inv_um):
-        if not all(np.isfinite(np.diagonal(observations.c2[k], offset)).any() for offset in (1, 2)):
-            continue
-        lag_1, lag_2 = (value - 1.0 for value in shortest_lags(observations.c2[k]))
-        if lag_1 > 0.02 and lag_2 > 0.01 and lag_2 < lag_1:
-            estimates.append(np.log(lag_1 / lag_2) / (2.0 * q**2 * np.mean(np.diff(times)[: len(times) // 2])))
-    return estimates
 
 
 def fit_correlations(
@@ -245,23 +241,40 @@ def _ensemble_stage(
 ) -> None:
     """One regression step at a horizon; records what the ensemble predicted blindly."""
     rng = np.random.default_rng(seed)
-    drawn = _drawn(progress.belief, model, spread, rng)
+    progress.explored = explorable(progress, model)
+    explored = replace(progress.belief, covariance=progress.explored)
+    drawn = explored.draw(model.n_members, spread, rng)
     ensemble = simulate_all(scene, observations.times_s[:horizon], drawn, seed, model.n_threads)
     target = compress(observations, horizon, rng, expected_f2=ensemble.f2.mean(axis=0))
     if horizon > progress.n_times:
         progress.blind[progress.n_times] = ensemble.f2.mean(axis=0)
         progress.blind_log_s[progress.n_times] = ensemble.log_s.mean(axis=0)
         progress.blind_spread[progress.n_times] = ensemble.f2.std(axis=0, ddof=1) / spread
-        progress.recent = []
+        progress.recent, progress.answers = [], []
     progress.recent = [*progress.recent, ensemble][-POOLED:]
     prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
     together = pooled(progress.recent)
     seen = together.parameters, together.differences(target), together.group
     answer = _answer(*seen, prior_mean, model.interacting)
-    progress.surrogate_noise = _surrogate_noise(*seen, prior_mean, model.interacting)
-    before, progress.belief = progress.belief, _trusted(progress.belief, answer, spread)
-    progress.last_steps = progress.last_steps[1], _step_in_errors(before, progress.belief)
-    progress.n_times = horizon
+    progress.belief, progress.n_times = _trusted(explored, answer, spread), horizon
+    noise = _surrogate_noise(*seen, prior_mean, model.interacting)
+    is_whole = horizon == len(observations.times_s)
+    tried = misfit(observations, model, scene, progress, progress.belief, 0) if is_whole else np.inf
+    progress.answers.append(Answer(progress.belief, noise, tried))
+
+
+def misfit(
+    observations: CorrelationObservations,
+    model: DynamicsModel,
+    scene: Scene,
+    progress: Progress,
+    belief: Belief,
+    seed: int,
+) -> float:
+    """Reduced chi-squared of an answer up to the present horizon, on surrogates of its own."""
+    times = observations.times_s[: progress.n_times]
+    moved = simulate_one(scene, times, belief.mean, TRIED_ON, seed, model.n_threads)
+    return moved.misfit(compress(observations, len(times), np.random.default_rng(seed), expected_f2=moved.f2.mean(0)))
 
 
 def _answer(
@@ -291,22 +304,23 @@ def _surrogate_noise(
     return jackknife(np.stack([_answer(*part, prior_mean, interacting).mean for part in parts]))
 
 
-def _step_in_errors(old: Belief, new: Belief) -> float:
-    """Distance between two answers in units of the new one's errors: of all parameters, or of D where that is more."""
-    step = new.mean - old.mean
-    return max(_in_errors(step, new.covariance), _in_errors(step[-1:], new.covariance[-1:, -1:]))
-
-
 def _in_errors(step: Float64Array, covariance: Float64Array) -> float:
     """Root mean square of a step in standard deviations."""
     return float(np.sqrt(step @ np.linalg.pinv(covariance, hermitian=True) @ step / len(step)))
 
 
-def _drawn(belief: Belief, model: DynamicsModel, spread: float, rng: np.random.Generator) -> Float64Array:
-    """An ensemble around a belief, never so narrow in D that a regression would see nothing."""
-    covariance = belief.covariance.copy()
+def explorable(progress: Progress, model: DynamicsModel) -> Float64Array:
+    """Covariance to draw an ensemble with: not much wider than the one before, nor so narrow in D that none is seen.
+
+    Where an ensemble's noise hides a direction that the one before had known, the data know it all the same.
+    """
+    covariance = progress.belief.covariance.copy()
+    if progress.explored is not None:
+        before = WIDER**2 * progress.explored
+        covariance = covariance @ np.linalg.pinv(covariance + before, hermitian=True) @ before
+        covariance = 0.5 * (covariance + covariance.T)
     covariance[-1, -1] = max(covariance[-1, -1], SMALLEST_LOG_D_SPREAD**2)
     if not model.interacting:
         covariance[:-1] = 0.0
         covariance[:, :-1] = 0.0
-    return Belief(belief.mean, covariance, belief.smoothness, belief.chi2).draw(model.n_members, spread, rng)
+    return covariance

@@ -10,11 +10,12 @@ import numpy as np
 
 from beamline_ml.dynamics.band_scale import band_scale
 from beamline_ml.dynamics.baselines import Observed
-from beamline_ml.dynamics.compression import compress, log_s_of
+from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.contrast import contrast_by_law, contrasts
-from beamline_ml.dynamics.correlation_fit import Progress, fit_correlations, ring_scatter
-from beamline_ml.dynamics.ensembles import simulate_all, simulate_one
+from beamline_ml.dynamics.correlation_fit import POOLED, Progress, fit_correlations, misfit
+from beamline_ml.dynamics.ensembles import simulate_all
+from beamline_ml.dynamics.first_diffusion import ring_scatter
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
 from beamline_ml.dynamics.observations import CorrelationObservations
@@ -35,10 +36,6 @@ DEFAULT_BUDGET_S = 40.0
 SHARE_FOR_LAST_LOOK = 0.8
 """Part of the budget that the stages may use; the rest evaluates the answer on the whole run."""
 LAST_LOOK_MEMBERS = 8
-LAST_LOOK_SETS = 8
-"""Of surrogates, by which the answer's misfit is judged."""
-LARGE_LAST_STEP = 1.0
-"""In errors of the answer: after a larger one the fit says that it has not settled."""
 FIRST_ORIGIN = 0.5
 """Forecasters are judged from origins that leave at least this part of the run to learn from."""
 
@@ -184,10 +181,11 @@ def _assembled(
     f2 = members.mean(axis=0)
     contest = _contest(ages, f2, log_s, progress, observations.stationary)
     origins = [] if observations.stationary else _origins(progress, len(ages.times_s))
-    belief = progress.belief
+    answer = progress.answer
+    belief = answer.belief
     scale = np.append(np.full(model.n_coefficients, scene.velocity_scale_um_per_s), 1.0)
     # Where the misfit exceeds the noise, the errors grow with it.
-    covariance = (belief.covariance * max(1.0, belief.chi2) + progress.surrogate_noise) * np.outer(scale, scale)
+    covariance = (belief.covariance * max(1.0, belief.chi2) + answer.surrogate_noise) * np.outer(scale, scale)
     covariance[-1, -1] += ring_scatter(observations) ** 2
     measured_log_s = np.log(ages.structure_factor)
     offset = (measured_log_s - log_s).mean(axis=1, keepdims=True)
@@ -205,7 +203,7 @@ def _assembled(
         n_forecast_members=model.n_forecast_members,
         n_threads=model.n_threads,
         seed=seed,
-        chi2=_misfit(observations, model, scene, progress, seed),
+        chi2=misfit(observations, model, scene, progress, belief, seed + 11),
         stationary=observations.stationary,
         used_until_s=float(observations.times_s[progress.n_times - 1]),
         edges_inv_um=scene.edges_inv_um,
@@ -242,7 +240,7 @@ def _last_look(
 ) -> tuple[Float64Array, Float64Array]:
     """f^2 of a few members at the answer on the whole age grid, and the mean of their log S."""
     rng = np.random.default_rng(seed + 7)
-    ensemble = progress.belief.draw(LAST_LOOK_MEMBERS, 1.0, rng)
+    ensemble = progress.answer.belief.draw(LAST_LOOK_MEMBERS, 1.0, rng)
     if not model.interacting:
         ensemble[:, :-1] = 0.0
     times = ages.times_s - ages.times_s[0] if stationary else ages.times_s
@@ -250,15 +248,6 @@ def _last_look(
     if stationary:
         return np.stack([_stationary_average(f2) for f2 in moved.f2]), np.zeros(moved.log_s.shape[1:])
     return moved.f2, moved.log_s.mean(axis=0)
-
-
-def _misfit(
-    observations: CorrelationObservations, model: DynamicsModel, scene: Scene, progress: Progress, seed: int
-) -> float:
-    """Reduced chi-squared of the answer itself: that of the last stage is of where the stage began."""
-    times = observations.times_s[: progress.n_times]
-    moved = simulate_one(scene, times, progress.belief.mean, LAST_LOOK_SETS, seed + 11, model.n_threads)
-    return moved.misfit(compress(observations, len(times), np.random.default_rng(seed), expected_f2=moved.f2.mean(0)))
 
 
 def _stationary_average(f2: Float64Array) -> Float64Array:
@@ -314,16 +303,20 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     said = list(observations.warnings)
     if progress.skipped:
         said.append(f"The time budget left out: {'; '.join(progress.skipped)}.")
-    if LARGE_LAST_STEP < progress.last_steps[-1] < np.inf:
+    if progress.n_times == len(observations.times_s) and not progress.settled:
+        tried = ", ".join(f"{each.misfit:.2f}" for each in progress.answers[-POOLED:])
         said.append(
-            f"The answer has not settled: its last step was {progress.last_steps[-1]:.1f} times its errors. "
+            f"The answer has not settled: the last stages came to chi-squared {tried}. "
             "Give the fit more time, or this answer as the state of another fit."
         )
     if observations.stationary:
         said.append("The sample is stationary: the neural ODE's score in the contest is not blind, the others' are.")
     if not result.describes_data:
+        why = [f"chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g})"] if result.chi2 > MAX_CHI2 else []
+        if result.outdone_by:
+            why.append(f"the simple forecast {result.outdone_by} foretold blocks not yet seen better, beyond chance")
         said.append(
-            f"The model does not describe the data: chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g}). "
+            f"The model does not describe the data: {'; '.join(why)}. "
             "Its forecast is published only where nothing was better in the contest by more than chance."
         )
     return tuple(said)

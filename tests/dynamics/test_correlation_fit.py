@@ -14,6 +14,7 @@ from beamline_ml.dynamics.baselines import Observed, persistence
 from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.neighbours import build_pairs
+from beamline_ml.dynamics.result import MAX_CHI2
 from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import belief_from
@@ -157,6 +158,24 @@ def test_a_winner_that_is_not_the_neural_ode_costs_no_simulation(
     assert (whole.method, lean.method) == ("gp", "gp")
     np.testing.assert_array_equal(lean.c2, whole.c2)
     np.testing.assert_array_equal(lean.upper, whole.upper)
+
+
+@pytest.mark.parametrize(
+    ("ode", "margin", "by"),
+    [
+        (0.09, 0.01, None),
+        (0.115, 0.01, None),
+        (0.125, 0.01, "gp"),
+        (0.5, 0.0, None),
+    ],  # no margin: not blind
+)
+def test_a_curve_that_foretold_the_run_better_says_that_the_law_is_another(
+    found: DynamicsFit, ode: float, margin: float, by: str | None
+) -> None:
+    judged = replace(found, contest={"neural_ode": ode, "gp": 0.1, "dmd": 0.2}, contest_margin=margin)
+    assert judged.outdone_by == by
+    assert judged.describes_data == (by is None)
+    assert not replace(judged, chi2=1.01 * MAX_CHI2).describes_data
 
 
 def test_round_trip_through_arrays(found: DynamicsFit) -> None:

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit
-from beamline_ml.dynamics.correlation_fit import fit_correlations
+from beamline_ml.dynamics.compression import Compressed, RingRows
+from beamline_ml.dynamics.correlation_fit import (
+    BETTER,
+    POOLED,
+    WIDER,
+    Answer,
+    Progress,
+    explorable,
+    fit_correlations,
+)
 from beamline_ml.dynamics.ensembles import N_GROUPS, Ensemble, groups_of, jackknife, pooled, without_each
-from beamline_ml.dynamics.statistical_gauss_newton import regress
+from beamline_ml.dynamics.statistical_gauss_newton import Belief, regress
 from beamline_ml.dynamics.surrogates import make_scene
 
 SLOPE = np.array([[1.0, -2.0, 0.5, 0.0, 3.0, 1.5], [0.3, 0.7, -1.0, 2.0, 0.0, 1.0]])
@@ -123,7 +132,55 @@ def test_a_fit_ends_where_it_has_settled(n_times: int, monkeypatch: pytest.Monke
     progress = fit_correlations(seen, MODEL, make_scene(seen, MODEL), time.monotonic() + 300.0, seed=1)
     assert progress.settled
     assert len(progress.recent) >= 2
-    assert np.exp(progress.belief.mean[-1]) == pytest.approx(DIFFUSION, rel=0.2)
+    assert np.exp(progress.answer.belief.mean[-1]) == pytest.approx(DIFFUSION, rel=0.2)
+
+
+def after(*misfits: float) -> Progress:
+    """A fit whose stages on the whole run came to such misfits; D tells which is which."""
+    answers = [Answer(Belief(np.array([float(k)]), np.eye(1), 2.0, 1.0), 0.0, each) for k, each in enumerate(misfits)]
+    return Progress(answers[-1].belief, 10, answers=answers)
+
+
+@pytest.mark.parametrize(
+    ("misfits", "settled", "best"),
+    [
+        ((2.0, 1.5, 1.2), False, 2),  # too few to tell
+        ((2.0, 1.5, 1.2, 1.0), False, 3),
+        ((2.0, 1.5, 1.2, 1.3, 1.19), True, 4),
+        ((1.0, 1.5, 1.2, 1.3), True, 2),  # the first are of fewer ensembles than are regressed together
+        ((9.0, 8.0, 7.0, 6.9, 6.8), True, 4),
+        ((9.0, 8.0, 7.0, 6.9, 6.5), False, 4),
+    ],
+)
+def test_stages_go_on_while_answers_get_better_and_the_best_is_kept(
+    misfits: tuple[float, ...], settled: bool, best: int
+) -> None:
+    assert (POOLED, BETTER) == (3, 0.05)
+    progress = after(*misfits)
+    assert progress.settled == settled
+    assert progress.answer.belief.mean[0] == best
+
+
+def test_what_an_ensemble_does_not_show_is_not_forgotten() -> None:
+    """Its noise hides the second direction and not the first, which the data know better than before."""
+    before = np.diag([0.4, 0.01, 0.04])
+    progress = Progress(Belief(np.zeros(3), np.diag([0.04, 1.0, 0.04]), 2.0, 1.0), 10, explored=before)
+    drawn = np.diag(explorable(progress, MODEL))
+    assert (drawn < WIDER**2 * np.diag(before)).all()
+    assert drawn[1] > 0.5 * WIDER**2 * before[1, 1]
+    assert drawn[0] == pytest.approx(0.04, rel=0.05)
+
+
+def test_members_own_noise_is_no_misfit() -> None:
+    """The mean of few members is off by what they scatter; that is taken off, and what is left is the misfit."""
+    rings = tuple(RingRows(np.zeros((1, 1), bool), np.ones((1, 1)), np.array([off])) for off in AT_ZERO - 0.5)
+    target = Compressed(rings, 1, np.ones(6), with_s=True)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        log_s = AT_ZERO + 0.8 * rng.normal(size=(8, 6))
+        found.append(Ensemble(np.zeros((8, 1)), np.arange(8), np.zeros((8, 6, 1, 1)), log_s[:, :, None]).misfit(target))
+    assert np.mean(found) == pytest.approx(0.5**2, abs=0.03)
 
 
 def test_an_answer_that_still_moves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
