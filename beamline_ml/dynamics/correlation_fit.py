@@ -44,6 +44,10 @@ MOST_MORE_STAGES = 8
 """After those, while answers get better."""
 BETTER = 0.05
 """By so much (and by this part of it) chi-squared has to fall in two stages; what is less, other surrogates do."""
+FAIR = 2.0
+"""Chi-squared from which on it has four stages to fall in: far from the answer of a strong force steps are slow."""
+FAR_WORSE = 1.25
+"""An answer whose chi-squared is so many times the best was a step astray: the next one goes out from the best."""
 POOLED = 3
 """Ensembles that are regressed together."""
 TRIED_ON = 8
@@ -63,6 +67,10 @@ class Answer:
     """Covariance (n_parameters, n_parameters) of the answer between one set of surrogates and another."""
     misfit: float = np.inf
     """Chi-squared of the answer as it was tried; infinite: it was not."""
+
+    def is_astray(self, best: Answer) -> bool:
+        """Whether the step to this answer went astray, seen from the best."""
+        return self.misfit > FAR_WORSE * max(1.0, best.misfit)
 
 
 @dataclass
@@ -90,18 +98,28 @@ class Progress:
 
     @property
     def answer(self) -> Answer:
-        """The best, of those that as many ensembles agreed on as are regressed together; else the last."""
-        candidates = self.answers[POOLED - 1 :] or self.answers[-1:] or [Answer(self.belief)]
-        return min(candidates, key=lambda each: each.misfit)
+        """The best of those from as many ensembles as are regressed together, or one before if that is far better."""
+        if not self.answers:
+            return Answer(self.belief)
+        best = min(self.answers[POOLED - 1 :] or self.answers[-1:], key=lambda each: each.misfit)
+        return self.best_of_all if best.is_astray(self.best_of_all) else best
+
+    @property
+    def best_of_all(self) -> Answer:
+        """The one with the least chi-squared."""
+        return min(self.answers, key=lambda each: each.misfit)
 
     @property
     def settled(self) -> bool:
-        """Whether answers get better no longer."""
-        misfits = [each.misfit for each in self.answers]
-        if len(misfits) <= POOLED:
+        """Whether answers get better no longer, without the last steps having gone astray."""
+        if len(self.answers) <= POOLED or any(each.is_astray(self.best_of_all) for each in self.answers[-2:]):
             return False
-        before, now = min(misfits[:-2]), min(misfits[-2:])
-        return now > before - BETTER * max(1.0, before)
+        patience = 2 if self.best_of_all.misfit < FAIR else 4
+        before, last = self.answers[:-patience], self.answers[-patience:]
+        if not before:
+            return False
+        least, now = (min(each.misfit for each in some) for some in (before, last))
+        return now > least - BETTER * max(1.0, least)
 
     def carry_over(self, ages: CorrelationObservations, n_seen: int) -> CarryOver:
         """Speckle deviations that the first ``n_seen`` blocks foretell; computed once."""
@@ -261,6 +279,8 @@ def _ensemble_stage(
     is_whole = horizon == len(observations.times_s)
     tried = misfit(observations, model, scene, progress, progress.belief, 0) if is_whole else np.inf
     progress.answers.append(Answer(progress.belief, noise, tried))
+    if progress.answers[-1].is_astray(progress.best_of_all):
+        progress.belief = progress.best_of_all.belief
 
 
 def misfit(

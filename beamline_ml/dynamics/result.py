@@ -15,9 +15,9 @@ from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array
 
 VERSION = 2
-MAX_CHI2 = 2.5
+MAX_CHI2 = 3.0
 """Above it a law does not describe a run; figures of laws that the model contains and of others: docs/benchmarks.md."""
-BEYOND_CHANCE = 2.0
+BEYOND_CHANCE = 2.5
 """Standard errors by which a simple forecast must have been better to say that the law is another."""
 
 

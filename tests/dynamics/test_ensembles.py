@@ -147,8 +147,11 @@ def after(*misfits: float) -> Progress:
         ((2.0, 1.5, 1.2), False, 2),  # too few to tell
         ((2.0, 1.5, 1.2, 1.0), False, 3),
         ((2.0, 1.5, 1.2, 1.3, 1.19), True, 4),
-        ((1.0, 1.5, 1.2, 1.3), True, 2),  # the first are of fewer ensembles than are regressed together
-        ((9.0, 8.0, 7.0, 6.9, 6.8), True, 4),
+        ((1.1, 1.4, 1.2, 1.3), True, 2),  # the first are of fewer ensembles than are regressed together
+        ((3.0, 1.2, 1.9, 1.8), False, 1),  # but the others went astray
+        ((3.0, 1.2, 1.9, 1.3, 1.3), True, 3),
+        ((9.0, 6.9, 6.9, 6.8, 6.8, 6.7), True, 5),
+        ((9.0, 8.0, 7.0, 6.9, 6.8), False, 4),  # far from the answer there is more patience
         ((9.0, 8.0, 7.0, 6.9, 6.5), False, 4),
     ],
 )
