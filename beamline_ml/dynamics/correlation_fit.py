@@ -44,6 +44,8 @@ MOST_MORE_STAGES = 8
 """After those, while answers get better."""
 BETTER = 0.05
 """By so much (and by this part of it) chi-squared has to fall in two stages; what is less, other surrogates do."""
+MATTERS = 0.1
+"""The same of one stage, for the fit to say that it has not settled."""
 FAIR = 2.0
 """Chi-squared from which on it has four stages to fall in: far from the answer of a strong force steps are slow."""
 FAR_WORSE = 1.25
@@ -120,6 +122,14 @@ class Progress:
             return False
         least, now = (min(each.misfit for each in some) for some in (before, last))
         return now > least - BETTER * max(1.0, least)
+
+    @property
+    def still_falls(self) -> bool:
+        """Whether the last stage alone brought chi-squared down by what matters."""
+        if len(self.answers) < 2:
+            return True
+        before = min(each.misfit for each in self.answers[:-1])
+        return self.answers[-1].misfit < before - MATTERS * max(1.0, before)
 
     def carry_over(self, ages: CorrelationObservations, n_seen: int) -> CarryOver:
         """Speckle deviations that the first ``n_seen`` blocks foretell; computed once."""

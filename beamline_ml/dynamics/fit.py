@@ -303,7 +303,7 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     said = list(observations.warnings)
     if progress.skipped:
         said.append(f"The time budget left out: {'; '.join(progress.skipped)}.")
-    if progress.n_times == len(observations.times_s) and not progress.settled:
+    if progress.n_times == len(observations.times_s) and progress.still_falls:
         tried = ", ".join(f"{each.misfit:.2f}" for each in progress.answers[-POOLED:])
         said.append(
             f"The answer has not settled: the last stages came to chi-squared {tried}. "

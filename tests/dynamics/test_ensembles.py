@@ -164,6 +164,11 @@ def test_stages_go_on_while_answers_get_better_and_the_best_is_kept(
     assert progress.answer.belief.mean[0] == best
 
 
+@pytest.mark.parametrize(("misfits", "falls"), [((1.2,), True), ((1.36, 1.21, 1.17), False), ((4.0, 3.0, 2.6), True)])
+def test_a_last_stage_that_still_brought_much_is_said(misfits: tuple[float, ...], falls: bool) -> None:
+    assert after(*misfits).still_falls == falls
+
+
 def test_what_an_ensemble_does_not_show_is_not_forgotten() -> None:
     """Its noise hides the second direction and not the first, which the data know better than before."""
     before = np.diag([0.4, 0.01, 0.04])
