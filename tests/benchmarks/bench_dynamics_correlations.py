@@ -115,7 +115,7 @@ def judged(
     inside = (ahead.lower <= 1.0 + seen.f2) & (1.0 + seen.f2 <= ahead.upper)
     out["coverage"] = float(inside[:, first[later], second[later]].mean())
     out["d_error"] = abs(found.diffusion_um2_per_s / max(system.diffusion_um2_per_s, 1e-9) - 1.0)
-    out["d_pull"] = (found.log_d - np.log(max(system.diffusion_um2_per_s, 1e-9))) / np.sqrt(found.covariance[-1, -1])
+    out["d_pull"] = (found.diffusion_um2_per_s - system.diffusion_um2_per_s) / found.diffusion_um2_per_s_err
     out["kernel_error"], out["kernel_coverage"] = kernel_error(found, FARTHEST_SEEN_UM)
     return out
 
