@@ -44,8 +44,8 @@ MOST_MORE_STAGES = 8
 """After those, while answers get better."""
 BETTER = 0.05
 """By so much (and by this part of it) chi-squared has to fall in two stages; what is less, other surrogates do."""
-MATTERS = 0.1
-"""The same of one stage, for the fit to say that it has not settled."""
+MATTERS = (0.25, 0.1)
+"""By more than this much, and this part of it, one stage must have brought it down for the fit to have more to say."""
 FAIR = 2.0
 """Chi-squared from which on it has four stages to fall in: far from the answer of a strong force steps are slow."""
 FAR_WORSE = 1.25
@@ -129,7 +129,7 @@ class Progress:
         if len(self.answers) < 2:
             return True
         before = min(each.misfit for each in self.answers[:-1])
-        return self.answers[-1].misfit < before - MATTERS * max(1.0, before)
+        return self.answers[-1].misfit < before - max(MATTERS[0], MATTERS[1] * before)
 
     def carry_over(self, ages: CorrelationObservations, n_seen: int) -> CarryOver:
         """Speckle deviations that the first ``n_seen`` blocks foretell; computed once."""
