@@ -11,7 +11,7 @@ import numpy as np
 
 from beamline_ml.dynamics.contest import held_out
 from beamline_ml.dynamics.contrast import contrasts
-from beamline_ml.dynamics.correlation_fit import Progress
+from beamline_ml.dynamics.correlation_progress import Progress
 from beamline_ml.dynamics.observations import CorrelationObservations
 
 IGNORANCE = 0.75

@@ -13,7 +13,8 @@ from beamline_ml.dynamics.baselines import Observed
 from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.contrast import contrast_by_law, contrasts
-from beamline_ml.dynamics.correlation_fit import POOLED, Progress, fit_correlations, misfit
+from beamline_ml.dynamics.correlation_fit import fit_correlations, misfit
+from beamline_ml.dynamics.correlation_progress import POOLED, Progress
 from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.first_diffusion import ring_scatter
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
@@ -203,7 +204,7 @@ def _assembled(
         n_forecast_members=model.n_forecast_members,
         n_threads=model.n_threads,
         seed=seed,
-        chi2=misfit(observations, model, scene, progress, belief, seed + 11),
+        chi2=misfit(observations, scene, belief.mean, progress.n_times, seed + 11, n_threads=model.n_threads),
         stationary=observations.stationary,
         used_until_s=float(observations.times_s[progress.n_times - 1]),
         edges_inv_um=scene.edges_inv_um,

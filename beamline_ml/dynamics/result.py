@@ -18,7 +18,7 @@ VERSION = 2
 MAX_CHI2 = 3.0
 """Above it a law does not describe a run; figures of laws that the model contains and of others: docs/benchmarks.md."""
 SYSTEMATIC_LOG_D = 0.04
-"""Sixteen simulated samples in bright light were off by 0.045 (root mean square), where noise explains some 0.03."""
+"""Sixteen samples of ``tests/benchmarks`` in bright light were off by 0.045 (root mean square); noise explains 0.03."""
 BEYOND_CHANCE = 2.5
 """Standard errors by which a simple forecast must have been better to say that the law is another."""
 

@@ -19,8 +19,7 @@ import torch
 from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit, forecast
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.brownian import brownian_motion
-from beamline_ml.dynamics.compression import compress
-from beamline_ml.dynamics.ensembles import simulate_one
+from beamline_ml.dynamics.correlation_fit import misfit
 from beamline_ml.dynamics.shown_noise import with_shown_noise
 from beamline_ml.dynamics.surrogates import make_scene
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising
@@ -125,9 +124,7 @@ def truth_chi2(system: SelfOrganising, seed: int) -> float:
     seen = with_shown_noise(observed(sample(system, 40, seed, BRIGHT), 20))
     scene = replace(make_scene(seen, DynamicsModel()), cutoff_um=system.cutoff_um)
     true = np.append(system.spline(96) / scene.velocity_scale_um_per_s, np.log(system.diffusion_um2_per_s))
-    moved = simulate_one(scene, seen.times_s, true, N_SETS, 0, 1)
-    target = compress(seen, len(seen.times_s), np.random.default_rng(0), expected_f2=moved.f2.mean(axis=0))
-    return moved.misfit(target)
+    return misfit(seen, scene, true, len(seen.times_s), n_sets=N_SETS)
 
 
 def _rmse(f: np.ndarray, truth: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> float:

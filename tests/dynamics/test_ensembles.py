@@ -9,15 +9,8 @@ import pytest
 
 from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit
 from beamline_ml.dynamics.compression import Compressed, RingRows
-from beamline_ml.dynamics.correlation_fit import (
-    BETTER,
-    POOLED,
-    WIDER,
-    Answer,
-    Progress,
-    explorable,
-    fit_correlations,
-)
+from beamline_ml.dynamics.correlation_fit import WIDER, explorable, fit_correlations
+from beamline_ml.dynamics.correlation_progress import BETTER, POOLED, Answer, Progress
 from beamline_ml.dynamics.ensembles import N_GROUPS, Ensemble, groups_of, jackknife, pooled, without_each
 from beamline_ml.dynamics.statistical_gauss_newton import Belief, regress
 from beamline_ml.dynamics.surrogates import make_scene

@@ -104,7 +104,7 @@ def test_a_law_that_a_free_force_imitates_is_told_by_the_contest() -> None:
 @pytest.mark.parametrize(
     ("name", "over_best"),
     # In hindsight another forecast may have been better than the one that was best on the run itself: at most 2.46,
-    # 1.61, 1.05 and 1.00 for six seeds of the fit. Little decides which was best, the processor's rounding among it.
+    # 1.61, 1.05 and 1.00 (six seeds of an earlier fit, by hand). Little decides which was best, also rounding.
     [("three_body", 2.8), ("anisotropic", 2.2), ("drifting_density", 1.6), ("ageing_viscosity", 1.6)],
 )
 def test_a_foreign_law_is_forecast_as_well_as_without_the_model(name: str, over_best: float) -> None:
