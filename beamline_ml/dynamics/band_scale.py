@@ -14,16 +14,13 @@ from beamline_ml.dynamics.contrast import contrasts
 from beamline_ml.dynamics.correlation_progress import Progress
 from beamline_ml.dynamics.observations import CorrelationObservations
 
-IGNORANCE = 0.75
-"""Part of the members' variance that counts as not knowing what the sample does; the rest is the noise of their own few
-modes. So chosen that bands hold 85 to 99 % of |f|^2 of large simulated samples (``tests/benchmarks``)."""
 WIDEST = 3.0
 """Beyond that the model should lose the contest instead."""
 
 
 def band_scale(ages: CorrelationObservations, progress: Progress, origins: list[int]) -> float:
     """Factor on the forecast's standard deviation, 1 to ``WIDEST``, from blind forecasts of blocks of this run."""
-    scores = [_mean_z2(ages, progress, n) for n in origins if n in progress.blind_spread]
+    scores = [_mean_z2(ages, progress, n) for n in origins if n in progress.blind_variance]
     known = [score for score in scores if np.isfinite(score)]
     return float(np.clip(np.sqrt(np.mean(known)), 1.0, WIDEST)) if known else 1.0
 
@@ -34,9 +31,9 @@ def _mean_z2(ages: CorrelationObservations, progress: Progress, n_seen: int) -> 
     contrast = contrasts(ages)[0][:, None, None]
     more = progress.carry_over(ages, n_seen)
     first, second = held_out(n_seen, f2.shape[1])
-    spread = contrast * progress.blind_spread[n_seen] * np.sqrt(IGNORANCE)
     counting = ages.c2_err[:, first, second]
-    sd = np.sqrt((spread**2 + more.c2_sd**2)[:, first, second] + counting**2)
+    foreseen = contrast**2 * progress.blind_variance[n_seen] + more.c2_sd**2
+    sd = np.sqrt(foreseen[:, first, second] + counting**2)
     miss = (1.0 + contrast * f2 + more.c2)[:, first, second] - ages.c2[:, first, second]
     known = np.isfinite(miss) & (sd > 0)
     return float(((miss[known] / sd[known]) ** 2).mean()) if known.any() else float("nan")

@@ -20,13 +20,13 @@ import numpy as np
 
 from beamline_ml.dynamics.compression import Compressed, compress
 from beamline_ml.dynamics.correlation_progress import POOLED, Answer, Progress
-from beamline_ml.dynamics.ensembles import jackknife, pooled, simulate_all, simulate_one, without_each
+from beamline_ml.dynamics.ensembles import jackknife, pooled, simulate_all, simulate_apart, without_each
 from beamline_ml.dynamics.first_diffusion import first_diffusion
 from beamline_ml.dynamics.flow import move_with_tangents
 from beamline_ml.dynamics.model import DynamicsModel
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.result import DynamicsFit
-from beamline_ml.dynamics.shells import shell_values, squared
+from beamline_ml.dynamics.shells import shell_values, slope_of_squared, squared
 from beamline_ml.dynamics.shown_noise import speckle_counts
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import RING_BENDS, Belief, belief_from, prior_precision, regress
@@ -152,7 +152,7 @@ def _slopes(
 ) -> Float64Array:
     if d_f is None or d_log_s is None:
         raise FitRefused("Observables came without derivatives.", "Pass tangents to shell_values.")
-    d_f2 = 2.0 * f[..., None] * d_f / (1.0 - 0.5 / n_modes)[:, None, None, None]
+    d_f2 = slope_of_squared(f, n_modes)[..., None] * d_f
     return target.derivatives(d_f2, d_log_s)
 
 
@@ -189,7 +189,7 @@ def _ensemble_stage(
     if horizon > progress.n_times:
         progress.blind[progress.n_times] = ensemble.f2.mean(axis=0)
         progress.blind_log_s[progress.n_times] = ensemble.log_s.mean(axis=0)
-        progress.blind_spread[progress.n_times] = ensemble.f2.std(axis=0, ddof=1) / spread
+        progress.blind_variance[progress.n_times] = ensemble.f2_variance(spread)
         progress.recent, progress.answers = [], []
     progress.recent = [*progress.recent, ensemble][-POOLED:]
     prior_mean = _known(model, scene, float(progress.belief.mean[-1]))
@@ -216,7 +216,7 @@ def misfit(
     n_threads: int = 1,
 ) -> float:
     """Reduced chi-squared of a law (n_parameters,) over the first blocks, on ``n_sets`` of surrogates of its own."""
-    moved = simulate_one(scene, observations.times_s[:n_times], parameters, n_sets, seed, n_threads)
+    moved = simulate_apart(scene, observations.times_s[:n_times], np.tile(parameters, (n_sets, 1)), seed, n_threads)
     return moved.misfit(compress(observations, n_times, np.random.default_rng(seed), expected_f2=moved.f2.mean(axis=0)))
 
 

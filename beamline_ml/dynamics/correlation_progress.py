@@ -50,8 +50,8 @@ class Progress:
     """Predicted f^2 (n_q, n_times, n_times) of an ensemble that had seen only so many blocks, by that number."""
     blind_log_s: dict[int, Float64Array] = field(default_factory=dict)
     """The same for log S (n_q, n_times)."""
-    blind_spread: dict[int, Float64Array] = field(default_factory=dict)
-    """Standard deviation of those f^2 for parameters as uncertain as they were then, (n_q, n_times, n_times)."""
+    blind_variance: dict[int, Float64Array] = field(default_factory=dict)
+    """Variance of those f^2 for parameters as uncertain as they were then, (n_q, n_times, n_times)."""
     carried: dict[int, CarryOver] = field(default_factory=dict)
     """What these very speckles add to the blind predictions, by the same number."""
     skipped: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.contrast import contrast_by_law, contrasts
 from beamline_ml.dynamics.correlation_fit import fit_correlations, misfit
 from beamline_ml.dynamics.correlation_progress import POOLED, Progress
-from beamline_ml.dynamics.ensembles import simulate_all
+from beamline_ml.dynamics.ensembles import simulate_apart
 from beamline_ml.dynamics.first_diffusion import ring_scatter
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.network_fit import NetworkFit, fit_network
@@ -245,17 +245,9 @@ def _last_look(
     if not model.interacting:
         ensemble[:, :-1] = 0.0
     times = ages.times_s - ages.times_s[0] if stationary else ages.times_s
-    moved = simulate_all(scene, times, ensemble, seed + 7, model.n_threads)
-    if stationary:
-        return np.stack([_stationary_average(f2) for f2 in moved.f2]), np.zeros(moved.log_s.shape[1:])
-    return moved.f2, moved.log_s.mean(axis=0)
-
-
-def _stationary_average(f2: Float64Array) -> Float64Array:
-    """Average over equal lags: (n_q, n, n) Toeplitz."""
-    n = f2.shape[1]
-    by_lag = np.stack([np.diagonal(f2, offset=k, axis1=1, axis2=2).mean(axis=1) for k in range(n)], axis=1)
-    return by_lag[:, np.abs(np.arange(n)[None, :] - np.arange(n)[:, None])]
+    moved = simulate_apart(scene, times, ensemble, seed + 7, model.n_threads)
+    seen = moved.averaged_over_ages() if stationary else moved
+    return seen.f2, seen.log_s.mean(axis=0)
 
 
 def _contest(

@@ -16,11 +16,10 @@ from typing import overload
 
 import numpy as np
 
-from beamline_ml.dynamics.band_scale import IGNORANCE
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.carry_over import carried_on
 from beamline_ml.dynamics.contest import NEURAL_ODE, published
-from beamline_ml.dynamics.ensembles import simulate_all
+from beamline_ml.dynamics.ensembles import Ensemble, simulate_apart
 from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patterns
 from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.result import DynamicsFit
@@ -126,25 +125,25 @@ def _all_times(observed: Float64Array, until_s: float) -> Float64Array:
 
 
 def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) -> _Ahead:
-    f2, log_s = _members(result, times)
+    members = _members(result, times)
     contrast = result.contrast[:, None, None]
-    mean_f2, mean_log_s = f2.mean(axis=0), log_s.mean(axis=0)
+    mean_f2, mean_log_s = members.f2.mean(axis=0), members.log_s.mean(axis=0)
     shift = (np.log(result.structure_factor) - mean_log_s[:, : len(result.times_s)]).mean(axis=1, keepdims=True)
     mean_log_s = mean_log_s + shift
     more = carried_on(result.observations, len(result.times_s), mean_f2, result.seed + 17)
-    spread, s_spread = (np.sqrt(IGNORANCE) * values.std(axis=0, ddof=1) for values in (f2, log_s))
+    spread = np.sqrt(members.f2_variance())
     c2 = 1.0 + contrast * mean_f2 + (more.c2 if own_speckles else 0.0)
     if own_speckles:
         c2_sd = result.band_scale * np.hypot(contrast * spread, more.c2_sd)
     else:
         c2_sd = np.hypot(result.band_scale * contrast * spread, result.contrast_err[:, None, None] * mean_f2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
-    s_sd = np.sqrt(s_spread**2 + more.log_s_sd**2)
+    s_sd = np.sqrt(members.log_s_variance() + more.log_s_sd**2)
     return _Ahead(c2, c2_sd, mean_log_s, s_sd)
 
 
-def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """f^2 (n_members, n_q, n, n) and log S (n_members, n_q, n) of new members."""
+def _members(result: DynamicsFit, times: Float64Array) -> Ensemble:
+    """New members on the whole time grid."""
     mean = np.append(result.coefficients, result.log_d)
     v0 = velocity_scale(result.cutoff_um, result.number_density_per_um2, float(result.times_s[-1]))
     belief = Belief(mean, result.covariance, 1.0, result.chi2, WIDEST * v0)
@@ -161,15 +160,9 @@ def _members(result: DynamicsFit, times: Float64Array) -> tuple[Float64Array, Fl
         result.start_structure_factor,
         result.waiting_s,
     )
-    if result.stationary:
-        lags = times - times[0]
-        moved = simulate_all(scene, lags, ensemble, result.seed + 13, result.n_threads)
-        n = len(times)
-        toeplitz = np.abs(np.arange(n)[None, :] - np.arange(n)[:, None])
-        by_lag = np.stack([np.diagonal(moved.f2, k, 2, 3).mean(axis=2) for k in range(n)], axis=2)
-        return by_lag[:, :, toeplitz], np.zeros_like(moved.log_s)
-    moved = simulate_all(scene, times, ensemble, result.seed + 13, result.n_threads)
-    return moved.f2, moved.log_s
+    since = times - times[0] if result.stationary else times
+    moved = simulate_apart(scene, since, ensemble, result.seed + 13, result.n_threads)
+    return moved.averaged_over_ages() if result.stationary else moved
 
 
 def _baseline(result: DynamicsFit, name: str, times: Float64Array) -> _Ahead:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from scipy.special import digamma
 
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
@@ -180,10 +181,41 @@ def _ring_values(
     f = gram / np.sqrt(np.outer(s, s))
     d_f = d_gram / np.sqrt(np.outer(s, s))[:, :, None]
     d_f -= 0.5 * f[:, :, None] * (d_log_s[:, None, :] + d_log_s[None, :, :])
-    return np.log(s), f, d_log_s, d_f
+    # The logarithm of a mean over few modes is on average too small.
+    return np.log(s) + np.log(n_modes) - digamma(n_modes), f, d_log_s, d_f
+
+
+def noise_of_squared(f2: Float64Array, n_modes: Float64Array) -> Float64Array:
+    """Variance of f^2, as :func:`squared` finds it from n modes, about its expected value ``f2`` (n_rings, ...).
+
+    The real part of the correlation of n complex numbers scatters by (1 - f^2) / sqrt(2 n), as that of 2 n real ones
+    does (Fisher, Metron 1, 3 (1921)); to second order, so that nothing is left out where f is zero.
+    """
+    inside = np.clip(f2, 0.0, 1.0)
+    of_f = (1.0 - inside) ** 2 * (0.5 / n_modes).reshape(-1, *([1] * (f2.ndim - 1)))
+    return np.asarray(4.0 * inside * of_f + 2.0 * of_f**2, np.float64)
 
 
 def squared(f: Float64Array, n_modes: Float64Array) -> Float64Array:
-    """f^2 freed of the bias of a mean over n modes, (n_rings, ...): E[f_hat^2] = f^2 + (1 - f^2) / (2 n)."""
-    bias = (0.5 / n_modes).reshape(-1, *([1] * (f.ndim - 1)))
-    return (f**2 - bias) / (1.0 - bias)
+    """f^2 freed of the bias of a mean over n modes, (n_rings, ...).
+
+    The real part of the correlation of n complex numbers is that of 2 n real ones, the square of which Olkin and Pratt
+    (Annals of Mathematical Statistics 29, 201 (1958)) freed of its bias; their series to second order. What is taken
+    off is (1 - f^2) (1 - 2 f^2) / 2 n: one that holds at f = 0 alone would make slow decays too fast.
+    """
+    scale, once, twice = _unbiased(f, n_modes)
+    left = 1.0 - f**2
+    return np.asarray(1.0 - scale * left * (1.0 + once * left + twice * left**2), np.float64)
+
+
+def slope_of_squared(f: Float64Array, n_modes: Float64Array) -> Float64Array:
+    """Derivative of :func:`squared` to f, of the same shape."""
+    scale, once, twice = _unbiased(f, n_modes)
+    left = 1.0 - f**2
+    return np.asarray(2.0 * f * scale * (1.0 + 2.0 * once * left + 3.0 * twice * left**2), np.float64)
+
+
+def _unbiased(f: Float64Array, n_modes: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Coefficients of the series in 1 - f^2, of a shape that goes with ``f``."""
+    n = np.maximum(2.0 * n_modes, 4.0).reshape(-1, *([1] * (f.ndim - 1)))
+    return (n - 2.0) / (n - 1.0), 2.0 / (n + 1.0), 8.0 / ((n + 1.0) * (n + 3.0))

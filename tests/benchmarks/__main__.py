@@ -18,7 +18,7 @@ from rich.table import Table
 ROOMS = {
     "service": ("bench_service", "bench_page", "bench_faults", "bench_setup"),
     "correlation": ("bench_correlation",),
-    "dynamics": ("bench_dynamics", "bench_dynamics_correlations", "bench_dynamics_step"),
+    "dynamics": ("bench_dynamics", "bench_dynamics_correlations", "bench_dynamics_foreign", "bench_dynamics_step"),
     "phonons": ("bench_phonons", "bench_phonon_flow", "bench_phonon_training", "bench_phonon_teacher"),
     "guidance": ("bench_guidance", "bench_ranking"),
 }

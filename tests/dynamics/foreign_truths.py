@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from beamline_ml.dynamics import DynamicsFit
+from beamline_ml.dynamics.baselines import BASELINES, Observed
+from beamline_ml.records import Forecast
 from beamline_ml.simulation import RingSample, scatter_into_rings
 
 N_BOXES, PER_BOX, DENSITY = 10, 200, 12.0
@@ -94,3 +98,37 @@ def sample(name: str, seed: int = 0) -> RingSample:
         enters = rng.uniform(-0.4, 0.6, (N_BOXES, PER_BOX)) / 0.6 * times[-1]
         weight = (times[:, None, None] > enters).astype(float)
     return scatter_into_rings(x, BOX_UM, times, EDGES, 20.0, rng, weight)
+
+
+LATER = tuple(index[np.triu_indices(2 * N_BLOCKS, 1)[1] >= N_BLOCKS] for index in np.triu_indices(2 * N_BLOCKS, 1))
+"""Pairs of times whose later one nobody saw."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run, its fit and what is published of it."""
+
+    truth: RingSample
+    found: DynamicsFit
+    ahead: Forecast
+
+    def miss(self, f2: np.ndarray) -> float:
+        """RMSE of |f|^2 over later pairs."""
+        return float(np.sqrt(((f2 - self.truth.f2)[:, LATER[0], LATER[1]] ** 2).mean()))
+
+    @property
+    def published(self) -> float:
+        return self.miss((self.ahead.c2 - 1.0) / self.found.contrast[:, None, None])
+
+    @property
+    def rivals(self) -> dict[str, float]:
+        """Misses of the simple forecasts, each computed anew from what was measured."""
+        found, contrast = self.found, self.found.contrast[:, None, None]
+        seen = Observed((found.c2 - 1.0) / contrast, found.c2_err / contrast, found.times_s, found.q_inv_um)
+        return {name: self.miss(law(seen, self.ahead.times_s)) for name, law in BASELINES.items()}
+
+    @property
+    def coverage(self) -> float:
+        """Share of the true later C2 inside the published band."""
+        true = 1.0 + self.found.contrast[:, None, None] * self.truth.f2
+        return float(((self.ahead.lower <= true) & (true <= self.ahead.upper))[:, LATER[0], LATER[1]].mean())

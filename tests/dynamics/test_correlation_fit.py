@@ -153,7 +153,7 @@ def test_a_winner_that_is_not_the_neural_ode_costs_no_simulation(
     module = importlib.import_module("beamline_ml.dynamics.forecast")
     until_s = 1.5 * float(found.times_s[-1])
     whole = forecast(replace(found, contest={"gp": 0.1}), until_s)
-    monkeypatch.setattr(module, "simulate_all", None)
+    monkeypatch.setattr(module, "simulate_apart", None)
     lean = forecast(replace(found, contest={"gp": 0.1}, contest_s={"log_log_line": 0.1}), until_s)
     assert (whole.method, lean.method) == ("gp", "gp")
     np.testing.assert_array_equal(lean.c2, whole.c2)

@@ -11,7 +11,8 @@ from beamline_ml.dynamics import CorrelationObservations, DynamicsModel, fit
 from beamline_ml.dynamics.compression import Compressed, RingRows
 from beamline_ml.dynamics.correlation_fit import WIDER, explorable, fit_correlations
 from beamline_ml.dynamics.correlation_progress import BETTER, POOLED, Answer, Progress
-from beamline_ml.dynamics.ensembles import N_GROUPS, Ensemble, groups_of, jackknife, pooled, without_each
+from beamline_ml.dynamics.ensembles import MEMBERS_PER_GROUP, Ensemble, groups_of, jackknife, pooled, without_each
+from beamline_ml.dynamics.shells import noise_of_squared, squared
 from beamline_ml.dynamics.statistical_gauss_newton import Belief, regress
 from beamline_ml.dynamics.surrogates import make_scene
 
@@ -28,8 +29,8 @@ def linear(centre: np.ndarray, shared: float, own: float, seed: int) -> Ensemble
     parameters = centre + np.stack([half, -half], axis=1).reshape(MEMBERS, 2)
     group = groups_of(MEMBERS)
     rows = AT_ZERO + parameters @ SLOPE
-    rows += shared * rng.normal(size=(N_GROUPS, 6))[group] + own * rng.normal(size=rows.shape)
-    return Ensemble(parameters, group, np.zeros((MEMBERS, 6, 1, 1)), rows[:, :, None])
+    rows += shared * rng.normal(size=(group.max() + 1, 6))[group] + own * rng.normal(size=rows.shape)
+    return Ensemble(parameters, group, np.zeros((MEMBERS, 6, 1, 1)), rows[:, :, None], np.ones(6))
 
 
 def regressed(ensembles: list[Ensemble]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -70,7 +71,7 @@ def best(parameters: np.ndarray, differences: np.ndarray, group: np.ndarray) -> 
 
 
 def test_one_set_of_surrogates_tells_how_far_others_would_scatter() -> None:
-    """Twelve groups; the jackknife is known to say a little too much rather than too little."""
+    """Many groups; the jackknife is known to say a little too much rather than too little."""
     trials = [pooled([linear(np.zeros(2), 0.3, 0.1, 1000 * t + k) for k in range(3)]) for t in range(60)]
     scatter = np.var([best(one.parameters, one.log_s[:, :, 0], one.group) for one in trials], axis=0)
     said = [
@@ -88,9 +89,9 @@ def test_one_set_of_surrogates_tells_how_far_others_would_scatter() -> None:
 def test_a_group_that_died_leaves_no_gap() -> None:
     alive = linear(np.zeros(2), 0.1, 0.1, 0)
     kept = alive.group != 1
-    left = Ensemble(alive.parameters[kept], alive.group[kept], alive.f2[kept], alive.log_s[kept])
+    left = Ensemble(alive.parameters[kept], alive.group[kept], alive.f2[kept], alive.log_s[kept], alive.n_modes)
     together = pooled([left, alive])
-    assert sorted(set(together.group)) == list(range(2 * N_GROUPS - 1))
+    assert sorted(set(together.group)) == list(range(2 * MEMBERS // MEMBERS_PER_GROUP - 1))
     assert np.isfinite(regressed([left, alive])[0]).all()
 
 
@@ -183,8 +184,50 @@ def test_members_own_noise_is_no_misfit() -> None:
     found = []
     for _ in range(400):
         log_s = AT_ZERO + 0.8 * rng.normal(size=(8, 6))
-        found.append(Ensemble(np.zeros((8, 1)), np.arange(8), np.zeros((8, 6, 1, 1)), log_s[:, :, None]).misfit(target))
+        f2 = np.zeros((8, 6, 1, 1))
+        found.append(Ensemble(np.zeros((8, 1)), np.arange(8), f2, log_s[:, :, None], np.ones(6)).misfit(target))
     assert np.mean(found) == pytest.approx(0.5**2, abs=0.03)
+
+
+def seen_on_modes(f: np.ndarray, n_modes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """f^2 (n, 1, 2, 2) and log S (n, 1, 2) of laws with field correlations (n,), each on Gaussian modes of its own."""
+    first, more = rng.normal(size=(2, len(f), n_modes, 2)) @ np.array([1.0, 1j]) / np.sqrt(2.0)
+    fields = np.stack([first, f[:, None] * first + np.sqrt(1.0 - f[:, None] ** 2) * more], axis=1)
+    gram = (fields @ fields.conj().transpose(0, 2, 1)).real / n_modes
+    s = np.diagonal(gram, axis1=1, axis2=2)
+    correlation = gram / np.sqrt(s[:, :, None] * s[:, None, :])
+    return squared(correlation[:, None].transpose(1, 0, 2, 3), np.array([n_modes])).transpose(1, 0, 2, 3), np.log(s)[
+        :, None
+    ]
+
+
+@pytest.mark.parametrize("f", [0.0, 0.3, 0.7, 0.95])
+@pytest.mark.parametrize("n_modes", [15, 200])
+def test_noise_of_few_modes_is_known(f: float, n_modes: int) -> None:
+    f2, log_s = seen_on_modes(np.full(20_000, f), n_modes, np.random.default_rng(0))
+    expected = noise_of_squared(np.array([[f**2]]), np.array([n_modes]))[0, 0]
+    assert f2[:, 0, 0, 1].mean() == pytest.approx(f**2, abs=0.002)
+    assert f2[:, 0, 0, 1].var() == pytest.approx(expected, rel=0.25)
+    assert log_s.var() == pytest.approx(1.0 / n_modes, rel=0.1)
+
+
+def test_a_band_holds_what_laws_differ_by_and_not_the_noise_of_single_members() -> None:
+    """The mean of members that have particles of their own is off by that noise over the root of their number."""
+    rng = np.random.default_rng(0)
+    of_laws, of_mean, said, true = [], [], [], 0.7**2
+    for _ in range(200):
+        laws = 0.7 + 0.03 * rng.normal(size=16)
+        f2, log_s = seen_on_modes(laws, 40, rng)
+        members = Ensemble(laws[:, None], np.arange(16), f2, log_s, np.array([40.0]))
+        said.append(members.f2_variance()[0, 0, 1])
+        of_laws.append((laws**2).var())
+        of_mean.append(f2[:, 0, 0, 1].mean() - (laws**2).mean())
+    expected = np.mean(of_laws) + np.var(of_mean)
+    assert abs(np.mean(of_mean)) < 0.01 < true
+    assert expected < np.mean(said) < 1.6 * expected
+    assert np.mean(said) < 0.5 * np.mean(
+        [seen_on_modes(np.full(16, 0.7), 40, rng)[0][:, 0, 0, 1].var() for _ in range(200)]
+    )
 
 
 def test_an_answer_that_still_moves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,14 @@ def test_shell_values_of_free_particles_follow_siegert() -> None:
     np.testing.assert_allclose(values.log_s, 0.0, atol=0.1)
 
 
+def test_few_modes_do_not_make_s_smaller() -> None:
+    """The mean of log S over samples without order is that of S = 1, however few wave vectors a ring has."""
+    rng = np.random.default_rng(3)
+    shells = shells_of_box(BOX, np.array([[3.0, 5.0], [6.0, 8.0]]), 3, rng)
+    log_s = [shell_values(rng.uniform(0, BOX, (1, 200, 2)), 1, shells).log_s for _ in range(2000)]
+    np.testing.assert_allclose(np.mean(log_s, axis=0), 0.0, atol=0.05)
+
+
 def test_derivatives_of_shell_values(particles: Surrogates) -> None:
     c = coefficients()
     shells = shells_of_box(BOX, np.array([[3.0, 5.0], [6.0, 8.0]]), 20, np.random.default_rng(2))

@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
-from beamline_ml.dynamics import DynamicsFit, DynamicsModel, fit, forecast
-from beamline_ml.dynamics.baselines import BASELINES, Observed
+from beamline_ml.dynamics import DynamicsModel, fit, forecast
 from beamline_ml.dynamics.contest import NEURAL_ODE, published
-from beamline_ml.records import Forecast
-from beamline_ml.simulation import RingSample
-from tests.dynamics.foreign_truths import N_BLOCKS, sample
+from tests.dynamics.foreign_truths import LATER, N_BLOCKS, Case, sample
 
 MODEL = DynamicsModel(
     n_coefficients=8, cutoff_um=0.8, n_boxes=2, n_per_box=200, n_members=24, steps_per_time=4, n_threads=1
 )
 LARGE = replace(MODEL, n_boxes=2, n_per_box=1200)
 """With few surrogates, fits of the strong force depend on their seed."""
-LATER = tuple(index[np.triu_indices(2 * N_BLOCKS, 1)[1] >= N_BLOCKS] for index in np.triu_indices(2 * N_BLOCKS, 1))
-"""Pairs of times whose later one nobody saw."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A run, its fit and what is published of it."""
-
-    truth: RingSample
-    found: DynamicsFit
-    ahead: Forecast
-
-    def miss(self, f2: np.ndarray) -> float:
-        """RMSE of |f|^2 over later pairs."""
-        return float(np.sqrt(((f2 - self.truth.f2)[:, LATER[0], LATER[1]] ** 2).mean()))
-
-    @property
-    def published(self) -> float:
-        return self.miss((self.ahead.c2 - 1.0) / self.found.contrast[:, None, None])
-
-    @property
-    def rivals(self) -> dict[str, float]:
-        """Misses of the simple forecasts, each computed anew from what was measured."""
-        found, contrast = self.found, self.found.contrast[:, None, None]
-        seen = Observed((found.c2 - 1.0) / contrast, found.c2_err / contrast, found.times_s, found.q_inv_um)
-        return {name: self.miss(law(seen, self.ahead.times_s)) for name, law in BASELINES.items()}
-
-    @property
-    def coverage(self) -> float:
-        """Share of the true later C2 inside the published band."""
-        true = 1.0 + self.found.contrast[:, None, None] * self.truth.f2
-        return float(((self.ahead.lower <= true) & (true <= self.ahead.upper))[:, LATER[0], LATER[1]].mean())
-
 
 CONTAINED = ["pairwise", "strong_pairwise"]
 

@@ -1,0 +1,57 @@
+"""Laws that the pair model does not contain, and two that it does: what a fit with default settings says of each.
+
+The samples are those of the tests (``tests/dynamics/foreign_truths.py``), three of each law.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from beamline_ml.dynamics import DynamicsModel, fit, forecast
+from beamline_ml.dynamics.contest import NEURAL_ODE
+from tests.benchmarks.rows import Row, row
+from tests.dynamics.foreign_truths import N_BLOCKS, REACH_UM, Case, sample
+
+CONTAINED = ("pairwise", "strong_pairwise")
+FOREIGN = ("three_body", "anisotropic", "drifting_density", "ageing_viscosity")
+SAMPLES = (0, 1, 2)
+NO_LIMIT_S = 3600.0
+
+
+def judged(name: str, seed: int) -> dict[str, float]:
+    """Chi-squared; how many standard errors the force was behind in the contest; published over best in hindsight."""
+    truth = sample(name, seed)
+    model = DynamicsModel(cutoff_um=REACH_UM, n_threads=1)
+    found = fit(truth.observations(N_BLOCKS), model, time_budget_s=NO_LIMIT_S, seed=seed)
+    case = Case(truth, found, forecast(found, float(truth.times_s[-1])))
+    best = min(score for rival, score in found.contest.items() if rival != NEURAL_ODE)
+    return {
+        "chi2": found.chi2,
+        "behind": (found.contest[NEURAL_ODE] - best) / found.contest_margin,
+        "described": float(found.describes_data),
+        "published_over_best": case.published / min(case.rivals.values()),
+        "coverage": case.coverage,
+        "d_um2_per_s": found.diffusion_um2_per_s,
+        "d_err_um2_per_s": found.diffusion_um2_per_s_err,
+    }
+
+
+def rows() -> list[Row]:
+    """Of each law how many samples are said to be described, and how good what is published is."""
+    torch.set_num_threads(1)
+    return [each for name in (*CONTAINED, *FOREIGN) for each in _of_law(name)]
+
+
+def _of_law(name: str) -> list[Row]:
+    cases = [judged(name, seed) for seed in SAMPLES]
+    for seed, case in zip(SAMPLES, cases, strict=True):
+        print(name, seed, {key: float(f"{value:.3g}") for key, value in case.items()}, file=sys.stderr)
+    described = sum(case["described"] for case in cases)
+    over_best = float(np.exp(np.mean([np.log(case["published_over_best"]) for case in cases])))
+    return [
+        row(f"described_{name}", described, f"of {len(SAMPLES)}", len(SAMPLES) * (name in CONTAINED), "goal"),
+        row(f"published_over_best_{name}", over_best, "geometric mean", 1.0, "goal, at most"),
+    ]
