@@ -124,6 +124,11 @@ class DynamicsFit:
         best = min(curves, key=lambda name: curves[name])
         return best if self.contest[NEURAL_ODE] > curves[best] + BEYOND_CHANCE * self.contest_margin else None
 
+    @property
+    def resolution_um(self) -> float:
+        """Distance pi / q_max that the rings resolve; a force that changes within less is not determined there."""
+        return float(np.pi / self.q_inv_um.max())
+
     def kernel(self, r_um: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Radial force (velocity per neighbour, um/s, positive repels) and its standard deviation at r."""
         basis = spline_basis(np.asarray(r_um, np.float64), len(self.coefficients), self.cutoff_um)

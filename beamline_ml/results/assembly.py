@@ -28,6 +28,11 @@ class Kernel(Protocol):
     warnings: tuple[str, ...]
     mode: str
 
+    @property
+    def resolution_um(self) -> float:
+        """Distance in um below which the force is not determined."""
+        ...
+
     def kernel(self, r_um: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of the radial force at ``r_um``."""
         ...
@@ -193,8 +198,14 @@ def _tables(analysis: Analysis) -> Iterator[ResultTable]:
         force, deviation = analysis.dynamics.kernel(analysis.kernel_r_um)
         yield ResultTable(
             "kernel",
-            {"r_um": analysis.kernel_r_um, "mean_um_per_s": force, "std_um_per_s": deviation},
-            "radial drift velocity that a neighbour at distance r causes; positive pushes apart",
+            {
+                "r_um": analysis.kernel_r_um,
+                "mean_um_per_s": force,
+                "std_um_per_s": deviation,
+                "resolved": analysis.kernel_r_um >= analysis.dynamics.resolution_um,
+            },
+            "radial drift velocity that a neighbour at distance r causes; positive pushes apart; where it is not "
+            "resolved (closer than pi / q_max), rings hardly see the force: mean and deviation cannot be relied on",
         )
     if analysis.forecast is not None and analysis.forecast.contest:
         ranked = sorted(analysis.forecast.contest.items(), key=lambda entry: entry[1])

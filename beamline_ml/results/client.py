@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tiled.client.container import Container
 
 from beamline_ml.errors import ResultError
-from beamline_ml.records import Float64Array, Forecast
+from beamline_ml.records import BoolArray, Float64Array, Forecast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,8 @@ class ForceKernel:
     """(n_r,) drift velocity; positive pushes apart."""
     std_um_per_s: Float64Array
     """(n_r,) its standard deviation."""
+    resolved: BoolArray
+    """(n_r,) False closer than pi / q_max, where neither can be relied on. Results that do not say: True."""
 
 
 class XPCSFit(Container):
@@ -178,7 +180,9 @@ class XPCSFit(Container):
             return None
         table = self._table("kernel")
         names = ("r_um", "mean_um_per_s", "std_um_per_s")
-        return ForceKernel(*(np.asarray(table[name], np.float64) for name in names))
+        r_um, mean, deviation = (np.asarray(table[name], np.float64) for name in names)
+        resolved = table["resolved"] if "resolved" in table.columns else np.ones(len(table))
+        return ForceKernel(r_um, mean, deviation, np.asarray(resolved, bool))
 
     def summary(self) -> str:
         """What came out, in words."""

@@ -54,8 +54,8 @@ class Picture:
     fits: RelaxationFits
     power_law: PowerLaw
     forecast: Forecast | None = None
-    kernel: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
-    """r in um, mean force and its standard deviation in um/s."""
+    kernel: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
+    """r in um, mean force and its standard deviation in um/s, and whether the rings resolve it there."""
 
 
 def draw(picture: Picture) -> Figure:
@@ -244,11 +244,14 @@ def _draw_kernel(axes: Axes, picture: Picture) -> None:
     if picture.kernel is None:
         _explain(axes, "No force law was fitted.")
         return
-    r_um, mean, deviation = picture.kernel
-    axes.fill_between(
-        r_um, mean - 2 * deviation, mean + 2 * deviation, color=_MEASURED, alpha=0.25, lw=0, label="95 % band"
-    )
-    axes.plot(r_um, mean, color=_MEASURED, label="fitted")
+    r_um, mean, deviation, resolved = picture.kernel
+    low, high = mean - 2 * deviation, mean + 2 * deviation
+    axes.fill_between(r_um, low, high, where=resolved, color=_MEASURED, alpha=0.25, lw=0, label="95 % band")
+    axes.plot(r_um, np.where(resolved, mean, np.nan), color=_MEASURED, label="fitted")
+    if not resolved.all():
+        nearest_um = float(r_um[resolved].min(initial=float(r_um[-1])))
+        axes.axvspan(float(r_um[0]), nearest_um, color=_INK, alpha=0.12, lw=0, label="closer than q_max shows")
+        axes.plot(r_um, np.where(r_um <= nearest_um, mean, np.nan), color=_MEASURED, ls=":")
     axes.axhline(0, color=_INK, lw=0.8)
     axes.text(0.98, 0.97, "repulsion ↑   attraction ↓", transform=axes.transAxes, ha="right", va="top", fontsize=8)
     axes.set(xlabel="distance r (µm)", ylabel="velocity a neighbour causes (µm/s)")

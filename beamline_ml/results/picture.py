@@ -32,7 +32,7 @@ def picture_of(result: XPCSFit) -> Picture:
         fits=relaxation_of(result),
         power_law=_power_law(result.headline),
         forecast=forecast,
-        kernel=None if kernel is None else (kernel.r_um, kernel.mean_um_per_s, kernel.std_um_per_s),
+        kernel=None if kernel is None else (kernel.r_um, kernel.mean_um_per_s, kernel.std_um_per_s, kernel.resolved),
     )
 
 

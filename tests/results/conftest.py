@@ -40,6 +40,7 @@ class FittedKernel:
     describes_data = True
     warnings = ("S(q, t) is relative.",)
     mode = "correlations"
+    resolution_um = 1.0
 
     def kernel(self, r_um: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return 0.5 * np.exp(-r_um), 0.05 + 0.1 * r_um

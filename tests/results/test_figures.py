@@ -20,7 +20,7 @@ def picture():
     two_time = make_two_time()
     law = PowerLaw(2.02, 0.05, 0.02, 0.001, True, "The exponent agrees with 2.")
     r_um = np.linspace(0.1, 5, 30)
-    kernel = (r_um, np.exp(-r_um), 0.1 + 0 * r_um)
+    kernel = (r_um, np.exp(-r_um), 0.1 + 0 * r_um, r_um > 1.0)
     return Picture(
         "latex", "One.\nTwo.", two_time.age_s, two_time.c2, make_g2(), make_relaxation(), law, make_forecast(), kernel
     )
@@ -86,6 +86,17 @@ def test_a_forecast_that_leaves_rings_out_is_drawn_at_its_own_q(picture, tmp_pat
 def test_without_a_forecast_the_measured_half_is_drawn(picture, tmp_path):
     figure = drawn(replace(picture, forecast=None, kernel=None), tmp_path)
     assert len(panels(figure)) == 3
+
+
+def test_a_force_that_no_ring_resolves_has_no_band(picture, tmp_path):
+    axes = next(a for a in panels(drawn(picture, tmp_path)) if a.get_title(loc="left").startswith("Learned"))
+    band = next(c for c in axes.collections if c.get_label() == "95 % band")
+    assert band.get_paths()[0].vertices[:, 0].min() > 1.0
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "closer than q_max shows" in labels
+    everywhere = replace(picture, kernel=(*picture.kernel[:3], np.ones(30, bool)))
+    axes = next(a for a in panels(drawn(everywhere, tmp_path)) if a.get_title(loc="left").startswith("Learned"))
+    assert "closer than q_max shows" not in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_a_published_result_draws_itself(tiled_root, make_analysis, tmp_path):

@@ -74,6 +74,7 @@ def test_a_result_gives_arrays_tables_forecast_and_kernel(results):
     assert result.forecast.contest["persistence"] == 0.2
     assert result.forecast.c2.shape == (3, 17, 17)
     assert result.kernel.mean_um_per_s.shape == (30,)
+    assert (result.kernel.resolved == (result.kernel.r_um >= 1.0)).all()
     assert result.diffusion_coefficient_um2_per_s == (0.02, 0.001)
     assert result.summary().splitlines()[0].startswith("silica 1, scan 13 (22222222), taken ")
     assert result.summary().splitlines()[-1] == "Note: One frame is missing."
