@@ -250,13 +250,13 @@ def _draw_kernel(axes: Axes, picture: Picture) -> None:
     axes.plot(r_um, np.where(resolved, mean, np.nan), color=_MEASURED, label="fitted")
     if not resolved.all():
         nearest_um = float(r_um[resolved].min(initial=float(r_um[-1])))
-        axes.axvspan(float(r_um[0]), nearest_um, color=_INK, alpha=0.12, lw=0, label="closer than q_max shows")
+        axes.axvspan(float(r_um[0]), nearest_um, color=_INK, alpha=0.12, lw=0, label="too close to resolve")
         axes.plot(r_um, np.where(r_um <= nearest_um, mean, np.nan), color=_MEASURED, ls=":")
     axes.axhline(0, color=_INK, lw=0.8)
     axes.text(0.98, 0.97, "repulsion ↑   attraction ↓", transform=axes.transAxes, ha="right", va="top", fontsize=8)
     axes.set(xlabel="distance r (µm)", ylabel="velocity a neighbour causes (µm/s)")
     axes.set_title("Learned force law of the particles")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.94))
 
 
 def _explain(axes: Axes, reason: str) -> None:

@@ -93,10 +93,10 @@ def test_a_force_that_no_ring_resolves_has_no_band(picture, tmp_path):
     band = next(c for c in axes.collections if c.get_label() == "95 % band")
     assert band.get_paths()[0].vertices[:, 0].min() > 1.0
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert "closer than q_max shows" in labels
+    assert "too close to resolve" in labels
     everywhere = replace(picture, kernel=(*picture.kernel[:3], np.ones(30, bool)))
     axes = next(a for a in panels(drawn(everywhere, tmp_path)) if a.get_title(loc="left").startswith("Learned"))
-    assert "closer than q_max shows" not in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "too close to resolve" not in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_a_published_result_draws_itself(tiled_root, make_analysis, tmp_path):
