@@ -56,7 +56,11 @@ class Ensemble:
         return self._about_the_mean(self.log_s, 1.0 / self.n_modes[:, None], 1.0)
 
     def _about_the_mean(self, values: Float64Array, noise: Float64Array, spread: float) -> Float64Array:
-        laws = np.clip(values.var(axis=0, ddof=1) - noise, 0.0, None) / spread**2
+        """What part of a ring's variance is no noise, all its times together tell better than a single one."""
+        total, times = values.var(axis=0, ddof=1), tuple(range(1, values.ndim - 1))
+        noise = np.broadcast_to(noise, total.shape)
+        of_ring = noise.sum(axis=times, keepdims=True) / np.maximum(total.sum(axis=times, keepdims=True), 1e-300)
+        laws = np.clip(1.0 - of_ring, 0.0, None) * total / spread**2
         return np.asarray(laws + noise / len(np.unique(self.group)), np.float64)
 
     def averaged_over_ages(self) -> Ensemble:

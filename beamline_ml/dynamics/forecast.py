@@ -78,7 +78,7 @@ def forecast(
     times = _all_times(observed, until_s - begin)
     if isinstance(fit_result, PatternFit):
         return forecast_patterns(fit_result, times)
-    winner = published(fit_result.contest, fit_result.contest_margin)
+    winner = fit_result.winner
     s_winner = published(fit_result.contest_s)
     ahead, log_s, log_s_sd = _ahead(fit_result, winner, s_winner, times, own_speckles)
     refused = None

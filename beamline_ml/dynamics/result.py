@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.dynamics.contest import NEURAL_ODE
+from beamline_ml.dynamics.contest import NEURAL_ODE, published
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
@@ -123,6 +123,14 @@ class DynamicsFit:
             return None
         best = min(curves, key=lambda name: curves[name])
         return best if self.contest[NEURAL_ODE] > curves[best] + BEYOND_CHANCE * self.contest_margin else None
+
+    @property
+    def winner(self) -> str:
+        """Whose forecast of C2 is published (:func:`published`).
+
+        A law that describes the run may be behind by what does not yet say that it is another one.
+        """
+        return published(self.contest, (BEYOND_CHANCE if self.describes_data else 1.0) * self.contest_margin)
 
     @property
     def resolution_um(self) -> float:

@@ -74,7 +74,7 @@ def test_a_law_that_a_free_force_imitates_is_told_by_the_contest() -> None:
 def test_a_foreign_law_is_forecast_as_well_as_without_the_model(name: str, over_best: float) -> None:
     judged = case(name)
     rivals, method = judged.rivals, judged.ahead.method
-    assert method == published(judged.found.contest, judged.found.contest_margin)
+    assert method == judged.found.winner == published(judged.found.contest, judged.found.contest_margin)
     assert method == NEURAL_ODE or judged.published <= 1.05 * rivals[method]
     assert judged.published <= over_best * min(rivals.values())
     assert judged.coverage > 0.75
@@ -85,13 +85,13 @@ def test_what_is_within_chance_goes_to_the_force() -> None:
     curves = {name: score for name, score in judged.found.contest.items() if name != NEURAL_ODE}
     best, margin = min(curves.values()), judged.found.contest_margin
 
-    def method(behind_by: float) -> str:
+    def method(behind_by: float, chi2: float) -> str:
         contest = curves | {NEURAL_ODE: best + behind_by * margin}
-        return forecast(replace(judged.found, contest=contest), until_s).method
+        return forecast(replace(judged.found, contest=contest, chi2=chi2), until_s).method
 
     until_s = float(judged.truth.times_s[-1])
-    assert method(0.9) == NEURAL_ODE
-    assert method(1.1) == published(curves, margin)
+    assert method(0.9, chi2=9.0) == method(2.4, chi2=1.0) == NEURAL_ODE
+    assert method(1.1, chi2=9.0) == method(2.6, chi2=1.0) == published(curves, margin)
 
 
 def test_own_speckles_are_carried_on_where_they_are_asked_for() -> None:
