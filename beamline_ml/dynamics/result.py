@@ -118,11 +118,20 @@ class DynamicsFit:
     @property
     def outdone_by(self) -> str | None:
         """The simple forecast that foretold blocks of this run better than the force did, beyond chance; None: none."""
+        best, behind_by = self.best_curve or ("", 0.0)
+        return best if behind_by > BEYOND_CHANCE else None
+
+    @property
+    def best_curve(self) -> tuple[str, float] | None:
+        """The simple forecast that was best in the contest, and by how many standard errors the force was behind it.
+
+        None: there was no such contest, or it was not blind.
+        """
         curves = {name: score for name, score in self.contest.items() if name != NEURAL_ODE}
         if not curves or len(curves) == len(self.contest) or self.contest_margin == 0.0:
             return None
         best = min(curves, key=lambda name: curves[name])
-        return best if self.contest[NEURAL_ODE] > curves[best] + BEYOND_CHANCE * self.contest_margin else None
+        return best, (self.contest[NEURAL_ODE] - curves[best]) / self.contest_margin
 
     @property
     def winner(self) -> str:

@@ -1,4 +1,4 @@
-"""Samples whose laws the pair model does not contain: what a fit of theirs must admit."""
+"""Samples whose laws the pair model does not contain, which a fit of theirs must admit, and others that it does."""
 
 from __future__ import annotations
 
@@ -45,6 +45,26 @@ def strong_pairwise(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: 
     return STRONG * attraction(r)
 
 
+def free(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """No force."""
+    return np.zeros_like(r)
+
+
+def repulsion(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """As of screened charges."""
+    return 0.12 * np.exp(-r / 0.2)
+
+
+def shoulder(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """Repulsion that turns into attraction at a step, which a spline only approaches."""
+    return np.where(r < 0.4, 0.06, np.where(r < 0.7, -0.03, 0.0))
+
+
+def short_attraction(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+    """Core and a weak well that ends before the others do."""
+    return 0.1 * np.exp(-((r / 0.1) ** 2)) - 0.03 * np.sin(np.pi * np.clip(r / 0.6, 0, 1)) * np.exp(-r / 0.4)
+
+
 def three_body(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
     """Third particles near a pair weaken its attraction, and turn it round in a dense cluster."""
     near = (np.exp(-((r / 0.3) ** 2)) * felt).sum(axis=2)
@@ -81,16 +101,17 @@ def moved(law: Law, mobility: Callable[[float], float], rng: np.random.Generator
     return np.stack(out)
 
 
+LAWS: dict[str, Law] = {
+    law.__name__: law
+    for law in (pairwise, strong_pairwise, free, repulsion, shoulder, short_attraction, three_body, anisotropic)
+} | {"drifting_density": pairwise, "ageing_viscosity": pairwise}
+
+
 def sample(name: str, seed: int = 0) -> RingSample:
-    """Correlations of a sample by name: a law above, ``drifting_density`` or ``ageing_viscosity``."""
+    """Correlations of a sample by the name of its law in ``LAWS``."""
     rng = np.random.default_rng(seed)
-    laws: dict[str, Law] = {
-        "strong_pairwise": strong_pairwise,
-        "three_body": three_body,
-        "anisotropic": anisotropic,
-    }
     ageing = name == "ageing_viscosity"
-    x = moved(laws.get(name, pairwise), stiffening if ageing else (lambda age_s: 1.0), rng)
+    x = moved(LAWS[name], stiffening if ageing else (lambda age_s: 1.0), rng)
     times = BLOCK_S * np.arange(1, 2 * N_BLOCKS + 1)
     weight = None
     if name == "drifting_density":
