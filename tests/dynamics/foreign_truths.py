@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from beamline_ml.dynamics import DynamicsFit
@@ -13,7 +14,7 @@ from beamline_ml.records import Forecast
 from beamline_ml.simulation import RingSample, scatter_into_rings
 
 N_BOXES, PER_BOX, DENSITY = 10, 200, 12.0
-BOX_UM = float(np.sqrt(PER_BOX / DENSITY))
+"""Of the tests: 60 to 200 speckles a ring."""
 REACH_UM = 0.8
 DIFFUSION = 0.02
 BLOCK_S, STEPS = 0.25, 20
@@ -22,16 +23,21 @@ EDGES = np.array([[2.2, 3.8], [4.2, 5.8], [6.2, 7.8], [8.2, 9.8]])
 N_BLOCKS = 12
 """Of the run; the sample is followed for twice as many."""
 
-Law = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
-"""(r, cosine, felt, age in s) of all pairs (n_boxes, n, n) -> velocity along the line away from the neighbour, um/s."""
+Law = Callable[[float, float, float], float]
+"""(r in um, cosine, crowd) of a pair -> velocity along the line away from the neighbour, um/s.
+
+The cosine is that of the line's angle to x; ``crowd`` is how many particles are near either of the two.
+"""
 
 
-def attraction(r: np.ndarray) -> np.ndarray:
+@numba.njit
+def attraction(r: float) -> float:
     """Core and well, um/s per neighbour."""
-    return 0.05 * np.exp(-((r / 0.15) ** 2)) - 0.04 * np.sin(np.pi * np.clip(r / REACH_UM, 0, 1)) ** 2
+    return 0.05 * np.exp(-((r / 0.15) ** 2)) - 0.04 * np.sin(np.pi * r / REACH_UM) ** 2
 
 
-def pairwise(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def pairwise(r: float, cosine: float, crowd: float) -> float:
     """The control: a law that the model contains."""
     return attraction(r)
 
@@ -40,39 +46,45 @@ STRONG = 2.3
 """How many times stronger than ``attraction`` the three-body law is in an unordered sample."""
 
 
-def strong_pairwise(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def strong_pairwise(r: float, cosine: float, crowd: float) -> float:
     """The control of the three-body law: as strong at the start, and a law that the model contains."""
     return STRONG * attraction(r)
 
 
-def free(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def free(r: float, cosine: float, crowd: float) -> float:
     """No force."""
-    return np.zeros_like(r)
+    return 0.0
 
 
-def repulsion(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def repulsion(r: float, cosine: float, crowd: float) -> float:
     """As of screened charges."""
     return 0.12 * np.exp(-r / 0.2)
 
 
-def shoulder(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def shoulder(r: float, cosine: float, crowd: float) -> float:
     """Repulsion that turns into attraction at a step, which a spline only approaches."""
-    return np.where(r < 0.4, 0.06, np.where(r < 0.7, -0.03, 0.0))
+    return 0.06 if r < 0.4 else -0.03 if r < 0.7 else 0.0
 
 
-def short_attraction(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def short_attraction(r: float, cosine: float, crowd: float) -> float:
     """Core and a weak well that ends before the others do."""
-    return 0.1 * np.exp(-((r / 0.1) ** 2)) - 0.03 * np.sin(np.pi * np.clip(r / 0.6, 0, 1)) * np.exp(-r / 0.4)
+    well = np.sin(np.pi * r / 0.6) * np.exp(-r / 0.4) if r < 0.6 else 0.0
+    return 0.1 * np.exp(-((r / 0.1) ** 2)) - 0.03 * well
 
 
-def three_body(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def three_body(r: float, cosine: float, crowd: float) -> float:
     """Third particles near a pair weaken its attraction, and turn it round in a dense cluster."""
-    near = (np.exp(-((r / 0.3) ** 2)) * felt).sum(axis=2)
-    crowd = near[:, :, None] + near[:, None, :]
     return attraction(r) * (3.0 - 0.1 * crowd)
 
 
-def anisotropic(r: np.ndarray, cosine: np.ndarray, felt: np.ndarray, age_s: float) -> np.ndarray:
+@numba.njit
+def anisotropic(r: float, cosine: float, crowd: float) -> float:
     """Dipoles in a field along x: they attract head to tail and repel side by side."""
     return 1.5 * attraction(r) * (3.0 * cosine**2 - 1.0)
 
@@ -82,19 +94,46 @@ def stiffening(age_s: float) -> float:
     return 3.0 * float(np.exp(-age_s / 0.9))
 
 
-def moved(law: Law, mobility: Callable[[float], float], rng: np.random.Generator) -> np.ndarray:
-    """(2 N_BLOCKS, N_BOXES, PER_BOX, 2) positions at the ends of the blocks, from a random start; Euler-Maruyama."""
-    x = rng.uniform(0, BOX_UM, (N_BOXES, PER_BOX, 2))
+@numba.njit(fastmath=True)
+def _apart(x, i, j, box):  # type: ignore[no-untyped-def]
+    dx, dy = x[i, 0] - x[j, 0], x[i, 1] - x[j, 1]
+    dx -= box * np.rint(dx / box)
+    dy -= box * np.rint(dy / box)
+    return dx, dy, max(np.sqrt(dx * dx + dy * dy), 1e-6)
+
+
+@numba.njit(fastmath=True)
+def _velocity(x, box, law):  # type: ignore[no-untyped-def]
+    """(n, 2) um/s of the particles of one box."""
+    near, velocity = np.zeros(len(x)), np.zeros(x.shape)
+    for i in range(len(x)):
+        for j in range(i):
+            r = _apart(x, i, j, box)[2]
+            if r < REACH_UM:
+                weight = np.exp(-((r / 0.3) ** 2))
+                near[i] += weight
+                near[j] += weight
+    for i in range(len(x)):
+        for j in range(i):
+            dx, dy, r = _apart(x, i, j, box)
+            if r < REACH_UM:
+                push = law(r, dx / r, near[i] + near[j]) / r
+                velocity[i, 0] += push * dx
+                velocity[i, 1] += push * dy
+                velocity[j, 0] -= push * dx
+                velocity[j, 1] -= push * dy
+    return velocity
+
+
+def moved(
+    x: np.ndarray, box: float, law: Law, mobility: Callable[[float], float], rng: np.random.Generator
+) -> np.ndarray:
+    """(2 N_BLOCKS, n_boxes, per_box, 2) positions at the ends of the blocks; Euler-Maruyama."""
     h = BLOCK_S / STEPS
     out = []
     for step in range(2 * N_BLOCKS * STEPS):
         ease = mobility(step * h)
-        apart = x[:, :, None] - x[:, None]
-        apart -= BOX_UM * np.rint(apart / BOX_UM)
-        r = np.maximum(np.sqrt((apart**2).sum(axis=-1)), 1e-6)
-        felt = (r < REACH_UM) & (r > 1e-5)
-        push = np.where(felt, law(r, apart[..., 0] / r, felt, step * h) / r, 0.0)
-        x = x + h * ease * np.einsum("bij,bijd->bid", push, apart)
+        x = x + h * ease * np.stack([_velocity(one, box, law) for one in x])
         x += np.sqrt(2.0 * DIFFUSION * ease * h) * rng.standard_normal(x.shape)
         if (step + 1) % STEPS == 0:
             out.append(x)
@@ -107,18 +146,20 @@ LAWS: dict[str, Law] = {
 } | {"drifting_density": pairwise, "ageing_viscosity": pairwise}
 
 
-def sample(name: str, seed: int = 0) -> RingSample:
+def sample(name: str, seed: int = 0, n_boxes: int = N_BOXES, per_box: int = PER_BOX) -> RingSample:
     """Correlations of a sample by the name of its law in ``LAWS``."""
     rng = np.random.default_rng(seed)
+    box = float(np.sqrt(per_box / DENSITY))
+    start = rng.uniform(0, box, (n_boxes, per_box, 2))
     ageing = name == "ageing_viscosity"
-    x = moved(LAWS[name], stiffening if ageing else (lambda age_s: 1.0), rng)
+    x = moved(start, box, LAWS[name], stiffening if ageing else (lambda age_s: 1.0), rng)
     times = BLOCK_S * np.arange(1, 2 * N_BLOCKS + 1)
     weight = None
     if name == "drifting_density":
         # Particles drift into the beam from elsewhere: at the start two fifths of them are lit, at the end all.
-        enters = rng.uniform(-0.4, 0.6, (N_BOXES, PER_BOX)) / 0.6 * times[-1]
+        enters = rng.uniform(-0.4, 0.6, (n_boxes, per_box)) / 0.6 * times[-1]
         weight = (times[:, None, None] > enters).astype(float)
-    return scatter_into_rings(x, BOX_UM, times, EDGES, 20.0, rng, weight)
+    return scatter_into_rings(x, box, times, EDGES, 20.0, rng, weight)
 
 
 LATER = tuple(index[np.triu_indices(2 * N_BLOCKS, 1)[1] >= N_BLOCKS] for index in np.triu_indices(2 * N_BLOCKS, 1))
