@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beamline_ml.dynamics.contrast import contrasts
+from beamline_ml.dynamics.counting_noise import relative_counting_variance
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.ring_noise import ring_noise
 from beamline_ml.dynamics.shown_noise import speckle_counts
@@ -74,9 +75,7 @@ def log_s_of(observations: CorrelationObservations) -> Float64Array:
 
     The logarithm of a noisy mean is on average too small by half its relative variance, which is added.
     """
-    log_s = np.log(observations.structure_factor)
-    if observations.structure_factor_err is not None:
-        log_s += 0.5 * (observations.structure_factor_err / observations.structure_factor) ** 2
+    log_s = np.log(observations.structure_factor) + 0.5 * relative_counting_variance(observations)
     return log_s if observations.absolute else log_s - log_s[:, :1]
 
 

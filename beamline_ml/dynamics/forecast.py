@@ -4,9 +4,10 @@ The neural ODE's forecast is the mean over members drawn from the fit, each with
 sample does, as any speckles would show it. A run sees only so many speckles, and those that it saw will still be there
 for a while; asked for its own speckles, the forecast carries on what they added to the observed C2 as far as they
 persist (``carry_over``), which is what the same detector would measure next. The band holds the members' spread, wider
-where blind forecasts of the run's own blocks missed by more than that (``band_scale``), and the contrast's error; where
-it is about these speckles, also what cannot be foreseen of their noise. A classical winner's band holds its
-rolling-origin error and speckle noise.
+where blind forecasts of the run's own blocks missed by more than that (``band_scale``), the contrast's error, and by
+how much |f|^2 of as many wave vectors as the run has speckles strays from its mean; where it is about these speckles,
+what cannot be foreseen of their noise instead. A classical winner's band holds its rolling-origin error and speckle
+noise.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patt
 from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.s_baselines import S_BASELINES
+from beamline_ml.dynamics.shells import noise_of_squared
 from beamline_ml.dynamics.statistical_gauss_newton import WIDEST, Belief
 from beamline_ml.dynamics.surrogates import Scene, velocity_scale
 from beamline_ml.errors import FitRefused
@@ -61,8 +63,9 @@ def forecast(
     until_s
         Age of the sample in s, on the clock of the run.
     own_speckles
-        True: C2 as the speckles of this very run would go on to show it. False: as many other speckles would, which is
-        1 + contrast |f(q, t1, t2)|^2 of the sample. A classical forecast continues what was measured in either case.
+        True: C2 as the speckles of this very run would go on to show it. False: 1 + contrast |f(q, t1, t2)|^2 of the
+        sample, with a band for the field correlation of as many other wave vectors. A classical forecast continues what
+        was measured in either case.
 
     Raises
     ------
@@ -131,12 +134,14 @@ def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) ->
     shift = (np.log(result.structure_factor) - mean_log_s[:, : len(result.times_s)]).mean(axis=1, keepdims=True)
     mean_log_s = mean_log_s + shift
     more = carried_on(result.observations, len(result.times_s), mean_f2, result.seed + 17)
-    spread = np.sqrt(members.f2_variance())
+    laws = members.f2_variance()
     c2 = 1.0 + contrast * mean_f2 + (more.c2 if own_speckles else 0.0)
     if own_speckles:
-        c2_sd = result.band_scale * np.hypot(contrast * spread, more.c2_sd)
+        c2_sd = result.band_scale * np.sqrt(contrast**2 * laws + more.c2_sd**2)
     else:
-        c2_sd = np.hypot(result.band_scale * contrast * spread, result.contrast_err[:, None, None] * mean_f2)
+        sampled = 0.0 if result.stationary else noise_of_squared(mean_f2, result.n_speckles)
+        of_contrast = result.contrast_err[:, None, None] * mean_f2
+        c2_sd = np.sqrt(contrast**2 * (result.band_scale**2 * laws + sampled) + of_contrast**2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(members.log_s_variance() + more.log_s_sd**2)
     return _Ahead(c2, c2_sd, mean_log_s, s_sd)

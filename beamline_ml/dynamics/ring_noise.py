@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from beamline_ml.dynamics.counting_noise import counting_covariance, relative_counting_variance
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.speckle_noise import field_correlation, unit_deviations
 from beamline_ml.records import Float64Array
@@ -40,17 +41,12 @@ def ring_noise(
     n_c2 = int(entries.sum())
     starts = _independent_starts(observations, f) if observations.stationary else 1.0
     covariance = np.asarray(np.cov(deviation, rowvar=False) / (n_speckles * starts), np.float64)
-    counting = observations.c2_err[k, :n_times, :n_times][entries], _counting_error_of_log_s(observations, k, n_s)
-    diagonal = np.concatenate([counting[0] ** 2 + NUGGET_C2**2, counting[1] ** 2 + NUGGET_LOG_S**2])
-    covariance[np.diag_indices_from(covariance)] += diagonal
-    covariance[:n_c2, :n_c2] += BASELINE_SPREAD**2
+    of_frames = relative_counting_variance(observations)[k]
+    c2_err = np.where(entries, observations.c2_err[k, :n_times, :n_times], np.nan)
+    covariance[:n_c2, :n_c2] += counting_covariance(c2_err, of_frames[:n_times], f, contrast) + BASELINE_SPREAD**2
+    alone = np.concatenate([np.full(n_c2, NUGGET_C2**2), of_frames[:n_s] + NUGGET_LOG_S**2])
+    covariance[np.diag_indices_from(covariance)] += alone
     return covariance
-
-
-def _counting_error_of_log_s(observations: CorrelationObservations, k: int, n_s: int) -> Float64Array:
-    if observations.structure_factor_err is None:
-        return np.zeros(n_s)
-    return np.asarray(observations.structure_factor_err[k, :n_s] / observations.structure_factor[k, :n_s], np.float64)
 
 
 def _independent_starts(observations: CorrelationObservations, f: Float64Array) -> float:

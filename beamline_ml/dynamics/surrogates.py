@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from beamline_ml.dynamics.compression import ABSOLUTE_SCALE_SPREAD, log_s_of
+from beamline_ml.dynamics.counting_noise import relative_counting_variance
 from beamline_ml.dynamics.flow import Surrogates
 from beamline_ml.dynamics.matched_start import matched_start
 from beamline_ml.dynamics.model import DynamicsModel
@@ -125,21 +126,32 @@ def start_structure_factor(observations: CorrelationObservations) -> Float64Arra
     """
     if observations.waiting_s > 0.0 or not observations.absolute:
         return np.empty(0)
-    log_s, times = log_s_of(observations), observations.times_s
-    at_0, unsure = (log_s.mean(axis=1), np.zeros(1)) if observations.stationary else _at_the_beginning(times, log_s)
-    counting = observations.structure_factor_err
-    relative = 0.0 if counting is None else counting[:, 0] / observations.structure_factor[:, 0]
-    variance = ABSOLUTE_SCALE_SPREAD**2 + 1.0 / speckle_counts(observations) + np.asarray(relative) ** 2 + unsure**2
+    log_s, counting = log_s_of(observations), relative_counting_variance(observations)
+    if observations.stationary:
+        at_0, unsure = log_s.mean(axis=1), counting.mean(axis=1)
+    else:
+        at_0, unsure = _at_the_beginning(observations.times_s, log_s, counting)
+    variance = ABSOLUTE_SCALE_SPREAD**2 + 1.0 / speckle_counts(observations) + unsure
     # Too little in all rings alike is no order, but fewer particles or less light than the scale stands for.
     order = at_0 - min(float(np.average(at_0, weights=1.0 / variance)), 0.0)
     return np.exp(at_0) if float((order**2 / variance).mean()) > ORDERED_CHI2 else np.empty(0)
 
 
-def _at_the_beginning(times_s: Float64Array, log_s: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """(n_q,) log S at time 0 by a parabola through the first blocks, and how far from a line through them that is."""
+def _at_the_beginning(
+    times_s: Float64Array, log_s: Float64Array, counting: Float64Array
+) -> tuple[Float64Array, Float64Array]:
+    """(n_q,) log S at time 0 by the first blocks, and its variance: what counting adds, and how much it bends.
+
+    It is that of a line through them, and as much of a parabola's bend as rings show beyond that of counting noise,
+    whose variance is ``counting`` (n_q, n_times).
+    """
     n = min(FIRST_BLOCKS, len(times_s))
-    line, parabola = (np.polyfit(times_s[:n], log_s[:, :n].T, degree)[-1] for degree in (1, 2))
-    return parabola, parabola - line
+    line, parabola = (np.linalg.pinv(np.vander(times_s[:n], degree + 1))[-1] for degree in (1, 2))
+    bend = log_s[:, :n] @ (parabola - line)
+    by_chance = counting[:, :n] @ (parabola - line) ** 2
+    share = float(np.clip(1.0 - by_chance.sum() / max(float((bend**2).sum()), 1e-300), 0.0, 1.0))
+    weights = line + share * (parabola - line)
+    return log_s[:, :n] @ weights, share * bend**2 + counting[:, :n] @ weights**2
 
 
 def time_grid(times_s: Float64Array, steps_per_time: int) -> tuple[Float64Array, IntArray]:

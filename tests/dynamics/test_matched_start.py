@@ -87,6 +87,25 @@ def test_only_a_sample_with_order_is_matched(late: CorrelationObservations) -> N
     assert start_structure_factor(replace(late, absolute=False)).size == 0, "what is relative says nothing of it"
 
 
+def in_dim_light(seen: CorrelationObservations, rng: np.random.Generator) -> CorrelationObservations:
+    """S as 15 photons a ring and block at S = 1 would show it."""
+    counts = rng.poisson(15.0 * seen.structure_factor)
+    return replace(seen, structure_factor=counts / 15.0, structure_factor_err=np.sqrt(counts) / 15.0)
+
+
+def test_few_photons_are_no_order(late: CorrelationObservations) -> None:
+    """Their noise, drawn back to the beginning, had been taken for order in one dim sample of four."""
+    rng = np.random.default_rng(6)
+    q = np.linspace(0.05, 0.25, len(late.q_inv_um))
+    early = replace(late, structure_factor=np.exp(q[:, None] * late.times_s))
+    taken = [start_structure_factor(in_dim_light(early, rng)).size > 0 for _ in range(200)]
+    assert np.mean(taken) < 0.03
+    found = [start_structure_factor(in_dim_light(late, rng)) for _ in range(40)]
+    seen = np.stack([start for start in found if start.size])
+    assert len(seen) > 35, "a sample with order is still told"
+    np.testing.assert_allclose(np.exp(np.log(seen).mean(axis=0)), start_structure_factor(late), rtol=0.15)
+
+
 def test_what_may_be_a_structure_factor_is_taken_for_one(late: CorrelationObservations) -> None:
     """S that is handed over without a word starts the surrogates; counts per pixel do not."""
     bare = CorrelationObservations(late.c2, late.c2_err, late.structure_factor, late.q_inv_um, late.times_s, 25.0)
