@@ -32,9 +32,8 @@ def published(scores: dict[str, float], margin: float = 0.0) -> str:
     """Whose forecast is published.
 
     The contest looks less far ahead than a forecast does, and what is behind the best in it by no more than ``margin``
-    may be so by chance. There the force goes before every curve, because it knows what drives the sample (on simulated
-    samples also one that did not describe the run, figures in ``docs/benchmarks.md``), and a curve with a law of ageing
-    before those that are only smooth.
+    may be so by chance. There the force goes before every curve, because it knows what drives the sample, and a curve
+    with a law of ageing before those that are only smooth.
 
     Parameters
     ----------

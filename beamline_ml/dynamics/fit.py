@@ -26,7 +26,7 @@ from beamline_ml.dynamics.pattern_stream import go_on
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.phase_fit import PhaseFit, fit_phase_patterns
 from beamline_ml.dynamics.phase_patterns import PhaseObservations
-from beamline_ml.dynamics.result import MAX_CHI2, DynamicsFit
+from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.rigid_motion import RigidFit, RigidObservations, fit_rigid
 from beamline_ml.dynamics.shown_noise import speckle_counts, with_shown_noise
 from beamline_ml.dynamics.surrogates import Scene, make_scene
@@ -305,12 +305,9 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     if observations.stationary:
         said.append("The sample is stationary: the neural ODE's score in the contest is not blind, the others' are.")
     if not result.describes_data:
-        why = [f"chi-squared {result.chi2:.1f} (limit {MAX_CHI2:g})"] if result.chi2 > MAX_CHI2 else []
-        if result.outdone_by:
-            why.append(f"the simple forecast {result.outdone_by} foretold blocks not yet seen better, beyond chance")
         said.append(
-            f"The model does not describe the data: {'; '.join(why)}. "
-            "Its forecast is published only where nothing was better in the contest by more than chance."
+            f"The model does not describe the data: {'; '.join(result.doubts)}. "
+            "Its forecast is published only where nothing was better in the contest."
         )
     return tuple(said)
 

@@ -112,14 +112,39 @@ class DynamicsFit:
 
     @property
     def describes_data(self) -> bool:
-        """Whether noise explains the misfit, up to a few per cent of model error, and no curve foretold it better."""
-        return bool(self.chi2 <= MAX_CHI2) and self.outdone_by is None
+        """Whether noise explains the misfit, up to a few per cent of model error, and no curve foretold it better.
+
+        Each may be doubtful up to its limit where the other is in order (``MAX_CHI2``, ``BEYOND_CHANCE``), and both
+        together as much less as the squares of these doubts add up.
+        """
+        return self._doubt_of_chi2**2 + self._doubt_of_contest**2 <= 1.0
 
     @property
-    def outdone_by(self) -> str | None:
-        """The simple forecast that foretold blocks of this run better than the force did, beyond chance; None: none."""
+    def _doubt_of_chi2(self) -> float:
+        """0: noise explains all; 1: the limit."""
+        return max(0.0, self.chi2 - 1.0) / (MAX_CHI2 - 1.0)
+
+    @property
+    def _doubt_of_contest(self) -> float:
+        """0: nobody was better; 1: the limit."""
+        _, behind_by = self.best_curve or ("", 0.0)
+        return max(0.0, behind_by) / BEYOND_CHANCE
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the law does not describe the run, in words; empty where it does."""
+        if self.describes_data:
+            return ()
         best, behind_by = self.best_curve or ("", 0.0)
-        return best if behind_by > BEYOND_CHANCE else None
+        misfit = f"chi-squared {self.chi2:.1f} (limit {MAX_CHI2:g})"
+        contest = (
+            f"the simple forecast {best} foretold blocks not yet seen better, by {behind_by:.1f} standard errors "
+            f"(limit {BEYOND_CHANCE:g})"
+        )
+        by_itself = [
+            why for why, doubt in ((misfit, self._doubt_of_chi2), (contest, self._doubt_of_contest)) if doubt > 1.0
+        ]
+        return tuple(by_itself or [f"{misfit} and {contest}: together more than chance"])
 
     @property
     def best_curve(self) -> tuple[str, float] | None:
@@ -137,9 +162,14 @@ class DynamicsFit:
     def winner(self) -> str:
         """Whose forecast of C2 is published (:func:`published`).
 
-        A law that describes the run may be behind by what does not yet say that it is another one.
+        A law that describes the run may be behind by what does not yet say that it is another one; one that does not
+        may not be behind at all.
         """
-        return published(self.contest, (BEYOND_CHANCE if self.describes_data else 1.0) * self.contest_margin)
+        if self.describes_data:
+            return published(self.contest, BEYOND_CHANCE * self.contest_margin)
+        _, behind_by = self.best_curve or ("", 0.0)
+        contest = {name: score for name, score in self.contest.items() if name != NEURAL_ODE or behind_by <= 0.0}
+        return published(contest, self.contest_margin)
 
     @property
     def resolution_um(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from dataclasses import replace
 
@@ -14,7 +15,6 @@ from beamline_ml.dynamics.baselines import Observed, persistence
 from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.ensembles import simulate_all
 from beamline_ml.dynamics.neighbours import build_pairs
-from beamline_ml.dynamics.result import MAX_CHI2
 from beamline_ml.dynamics.speckle_noise import unit_deviations
 from beamline_ml.dynamics.spline import fit_spline
 from beamline_ml.dynamics.statistical_gauss_newton import belief_from
@@ -161,17 +161,30 @@ def test_a_winner_that_is_not_the_neural_ode_costs_no_simulation(
 
 
 @pytest.mark.parametrize(
-    ("ode", "margin", "by"),
+    ("ode", "margin", "chi2", "said"),
     # Without a margin the score is not blind.
-    [(0.09, 0.01, None), (0.12, 0.01, None), (0.13, 0.01, "gp"), (0.5, 0.0, None)],
+    [
+        (0.09, 0.01, 1.5, None),
+        (0.12, 0.01, 1.0, None),
+        (0.12, 0.01, 1.9, None),
+        (0.12, 0.01, 2.4, "chi-squared 2.4 (limit 3) and the simple forecast gp .* together more than chance"),
+        (0.13, 0.01, 1.0, "the simple forecast gp foretold .* by 3.0 standard errors (limit 2.5)"),
+        (0.13, 0.01, 3.1, "chi-squared 3.1 (limit 3)"),
+        (0.09, 0.01, 3.1, "chi-squared 3.1 (limit 3)"),
+        (0.5, 0.0, 1.0, None),
+    ],
 )
-def test_a_curve_that_foretold_the_run_better_says_that_the_law_is_another(
-    found: DynamicsFit, ode: float, margin: float, by: str | None
+def test_misfit_and_contest_say_that_the_law_is_another(
+    found: DynamicsFit, ode: float, margin: float, chi2: float, said: str | None
 ) -> None:
-    judged = replace(found, contest={"neural_ode": ode, "gp": 0.1, "dmd": 0.2}, contest_margin=margin)
-    assert judged.outdone_by == by
-    assert judged.describes_data == (by is None)
-    assert not replace(judged, chi2=1.01 * MAX_CHI2).describes_data
+    judged = replace(found, contest={"neural_ode": ode, "gp": 0.1, "dmd": 0.2}, contest_margin=margin, chi2=chi2)
+    assert judged.describes_data == (said is None)
+    if said is None:
+        assert judged.doubts == ()
+    else:
+        first = said.replace("(", r"\(").replace(")", r"\)")
+        assert re.fullmatch(first, judged.doubts[0])
+        assert len(judged.doubts) == 1 + (ode > 0.125 and chi2 > 3.0)
 
 
 def test_round_trip_through_arrays(found: DynamicsFit) -> None:

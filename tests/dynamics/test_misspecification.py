@@ -10,6 +10,7 @@ import pytest
 
 from beamline_ml.dynamics import DynamicsModel, fit, forecast
 from beamline_ml.dynamics.contest import NEURAL_ODE, published
+from beamline_ml.dynamics.result import BEYOND_CHANCE
 from tests.dynamics.foreign_truths import LATER, N_BLOCKS, Case, sample
 
 MODEL = DynamicsModel(
@@ -60,9 +61,10 @@ def test_a_foreign_law_is_not_described(name: str) -> None:
 def test_a_law_that_a_free_force_imitates_is_told_by_the_contest() -> None:
     """Behind by 3.0 to 4.1 margins in four fits, where 2.5 are the limit; laws that are contained by 2.0 at most."""
     found = fit(sample("ageing_viscosity").observations(N_BLOCKS), LARGE, time_budget_s=120.0)
-    assert found.outdone_by is not None
-    assert found.outdone_by in found.warnings[-1]
-    assert all(case(known).found.outdone_by is None for known in CONTAINED)
+    best, behind_by = found.best_curve or ("", 0.0)
+    assert behind_by > BEYOND_CHANCE
+    assert best in found.warnings[-1]
+    assert all((case(known).found.best_curve or ("", 0.0))[1] < BEYOND_CHANCE for known in CONTAINED)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +76,13 @@ def test_a_law_that_a_free_force_imitates_is_told_by_the_contest() -> None:
 def test_a_foreign_law_is_forecast_as_well_as_without_the_model(name: str, over_best: float) -> None:
     judged = case(name)
     rivals, method = judged.rivals, judged.ahead.method
-    assert method == judged.found.winner == published(judged.found.contest, judged.found.contest_margin)
+    assert method == judged.found.winner
     assert method == NEURAL_ODE or judged.published <= 1.05 * rivals[method]
     assert judged.published <= over_best * min(rivals.values())
     assert judged.coverage > 0.75
 
 
-def test_what_is_within_chance_goes_to_the_force() -> None:
+def test_what_is_within_chance_goes_to_the_force_if_it_describes_the_run() -> None:
     judged = case("strong_pairwise")
     curves = {name: score for name, score in judged.found.contest.items() if name != NEURAL_ODE}
     best, margin = min(curves.values()), judged.found.contest_margin
@@ -90,8 +92,8 @@ def test_what_is_within_chance_goes_to_the_force() -> None:
         return forecast(replace(judged.found, contest=contest, chi2=chi2), until_s).method
 
     until_s = float(judged.truth.times_s[-1])
-    assert method(0.9, chi2=9.0) == method(2.4, chi2=1.0) == NEURAL_ODE
-    assert method(1.1, chi2=9.0) == method(2.6, chi2=1.0) == published(curves, margin)
+    assert method(-0.1, chi2=9.0) == method(2.4, chi2=1.0) == NEURAL_ODE
+    assert method(0.1, chi2=9.0) == method(2.6, chi2=1.0) == method(2.4, chi2=2.0) == published(curves, margin)
 
 
 def test_own_speckles_are_carried_on_where_they_are_asked_for() -> None:
