@@ -29,7 +29,7 @@ def relative_counting_variance(observations: CorrelationObservations) -> Float64
     Blocks that happen to hold few photons would seem to be known worse than others, and count for less.
     """
     seen, err = observations.structure_factor, observations.structure_factor_err
-    if err is None or observations.stationary:
+    if err is None:
         return np.zeros_like(seen)
     smooth = smooth_in_time(observations.times_s)
     expected = np.exp(np.linalg.lstsq(smooth, np.log(seen).T)[0].T @ smooth.T)
@@ -37,25 +37,25 @@ def relative_counting_variance(observations: CorrelationObservations) -> Float64
 
 
 def counting_covariance(
-    c2_err: Float64Array, of_frames: Float64Array, f: Float64Array, contrast: float
+    observations: CorrelationObservations, k: int, f: Float64Array, contrast: float
 ) -> Float64Array:
-    """Covariance (n_entries, n_entries) that counting gives the entries of a ring's C2, in the order of ``np.nonzero``.
+    """Covariance (n_entries, n_entries) that counting gives ring ``k``'s C2 at ``measured`` entries, in their order.
+
+    Lags of a stationary run are means over many frames, and share hardly anything.
 
     Parameters
     ----------
-    c2_err
-        (n_times, n_times) standard error of each entry from counting, what it shares with others included; entries that
-        are not finite were not measured.
-    of_frames
-        (n_times,) relative variance of each frame's photons, 1 over their number.
     f
-        (n_times, n_times) field correlation.
+        (n_times, n_times) field correlation; so many blocks are looked at.
     contrast
         Of the ring.
     """
-    entries = np.isfinite(c2_err)
-    whole = c2_err[entries] ** 2
-    shared = _shared(entries, of_frames, f, contrast)
+    n_times = len(f)
+    entries = observations.measured[k, :n_times, :n_times]
+    whole = observations.c2_err[k, :n_times, :n_times][entries] ** 2
+    if observations.stationary:
+        return np.diag(whole)
+    shared = _shared(entries, relative_counting_variance(observations)[k, :n_times], f, contrast)
     own_part = np.diagonal(shared)
     scale = np.sqrt(np.minimum(1.0, MOST_SHARED * whole / np.maximum(own_part, 1e-300)))
     shared = scale[:, None] * shared * scale

@@ -41,10 +41,9 @@ def ring_noise(
     n_c2 = int(entries.sum())
     starts = _independent_starts(observations, f) if observations.stationary else 1.0
     covariance = np.asarray(np.cov(deviation, rowvar=False) / (n_speckles * starts), np.float64)
-    of_frames = relative_counting_variance(observations)[k]
-    c2_err = np.where(entries, observations.c2_err[k, :n_times, :n_times], np.nan)
-    covariance[:n_c2, :n_c2] += counting_covariance(c2_err, of_frames[:n_times], f, contrast) + BASELINE_SPREAD**2
-    alone = np.concatenate([np.full(n_c2, NUGGET_C2**2), of_frames[:n_s] + NUGGET_LOG_S**2])
+    covariance[:n_c2, :n_c2] += counting_covariance(observations, k, f, contrast) + BASELINE_SPREAD**2
+    of_log_s = relative_counting_variance(observations)[k, :n_s]
+    alone = np.concatenate([np.full(n_c2, NUGGET_C2**2), of_log_s + NUGGET_LOG_S**2])
     covariance[np.diag_indices_from(covariance)] += alone
     return covariance
 
