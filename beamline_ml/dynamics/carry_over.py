@@ -78,8 +78,10 @@ def _ring(
     weights = _weights(observations.measured[seen], f2)
     deviation = np.nan_to_num(observations.c2[seen]) - 1.0 - contrast * f2[:n_seen, :n_seen]
     of_entries = weights[:, observations.measured[seen]]
-    counting = counting_covariance(observations, k, _field(f2)[:n_seen, :n_seen], float(contrast))
-    c2, log_s = _replicates(observations, k, f2, rng)
+    f = np.sqrt(np.clip(f2, 0.0, 1.0))
+    np.fill_diagonal(f, 1.0)
+    counting = counting_covariance(observations, k, f[:n_seen, :n_seen], float(contrast))
+    c2, log_s = _replicates(observations, k, f, rng)
     return _Ring(
         found=_summary(deviation, weights),
         others=_summary(c2[:, :n_seen, :n_seen], weights),
@@ -125,19 +127,11 @@ def _summary(deviation: Float64Array, weights: Float64Array) -> Float64Array:
 
 
 def _replicates(
-    observations: CorrelationObservations, k: int, f2: Float64Array, rng: np.random.Generator
+    observations: CorrelationObservations, k: int, f: Float64Array, rng: np.random.Generator
 ) -> tuple[Float64Array, Float64Array]:
     """Deviations of C2 (n_replicates, n, n) and log S (n_replicates, n) of other speckles with this correlation."""
-    f = _field(f2)
     contrast, contrast_err = (values[k] for values in contrasts(observations))
     c2, log_s = unit_deviations(f, float(contrast), rng)
     scale = 1.0 / np.sqrt(speckle_counts(observations)[k])
-    of_contrast = contrast_err * rng.standard_normal((len(c2), 1, 1)) * np.clip(f2, 0.0, 1.0)
+    of_contrast = contrast_err * rng.standard_normal((len(c2), 1, 1)) * f**2
     return scale * c2 + of_contrast, scale * log_s
-
-
-def _field(f2: Float64Array) -> Float64Array:
-    """(n, n) field correlation whose square is a forecast's."""
-    f = np.sqrt(np.clip(f2, 0.0, 1.0))
-    np.fill_diagonal(f, 1.0)
-    return np.asarray(f, np.float64)

@@ -41,7 +41,7 @@ def counting_covariance(
 ) -> Float64Array:
     """Covariance (n_entries, n_entries) that counting gives ring ``k``'s C2 at ``measured`` entries, in their order.
 
-    Lags of a stationary run are means over many frames, and share hardly anything.
+    Lags of a stationary run, which are means over many frames, are taken for independent.
 
     Parameters
     ----------

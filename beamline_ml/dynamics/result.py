@@ -114,8 +114,8 @@ class DynamicsFit:
     def describes_data(self) -> bool:
         """Whether noise explains the misfit, up to a few per cent of model error, and no curve foretold it better.
 
-        Each may be doubtful up to its limit where the other is in order (``MAX_CHI2``, ``BEYOND_CHANCE``), and both
-        together as much less as the squares of these doubts add up.
+        What chi-squared is above 1, and the standard errors by which a curve was better, each over its limit
+        (``MAX_CHI2``, ``BEYOND_CHANCE``): the squares of these two doubts add up to 1 at most.
         """
         return self._doubt_of_chi2**2 + self._doubt_of_contest**2 <= 1.0
 

@@ -53,7 +53,6 @@ def test_the_covariance_is_that_of_counted_photons(contrast: float, per_pixel: f
     found = counting_covariance(ring(err, per_pixel * N_PIXELS), 0, F, contrast)
     np.testing.assert_allclose(np.diagonal(found), np.diagonal(seen))
     beside = ~np.eye(len(seen), dtype=bool)
-    assert seen[beside].mean() > 10.0 * np.abs(seen[beside]).mean() / np.sqrt(N_DRAWS), "there is something to find"
     # The sum over all entries is what smooth functions of lag and age are most sensitive to.
     assert found.sum() == pytest.approx(seen.sum(), rel=0.15)
     np.testing.assert_allclose(found[beside], seen[beside], atol=0.12 * np.diagonal(seen).mean())

@@ -76,7 +76,8 @@ def test_a_law_that_a_free_force_imitates_is_told_by_the_contest() -> None:
 def test_a_foreign_law_is_forecast_as_well_as_without_the_model(name: str, over_best: float) -> None:
     judged = case(name)
     rivals, method = judged.rivals, judged.ahead.method
-    assert method == judged.found.winner
+    _, behind_by = judged.found.best_curve or ("", 0.0)
+    assert (method == NEURAL_ODE) == (behind_by <= 0.0), "a law that does not describe the run must be the best"
     assert method == NEURAL_ODE or judged.published <= 1.05 * rivals[method]
     assert judged.published <= over_best * min(rivals.values())
     assert judged.coverage > 0.75
