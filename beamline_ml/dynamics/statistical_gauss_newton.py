@@ -10,6 +10,7 @@ maximum likelihood: Chen and Oliver, Math. Geosci. 44, 1 (2012)).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,8 @@ SPREAD_OF_MORE = 1.0
 in their units."""
 WIDEST = 1.0
 """Of the spread of members, in units of v0: what a core may be goes far beyond what a straight line follows."""
+BEYOND_REACH = 1e-4
+"""Expected size of coefficients beyond a force's range, as a part of what it is within."""
 LARGEST_PARAMETER = 1e9
 """In units of the velocity scale: whatever moves so fast is no motion that was seen."""
 
@@ -48,6 +51,8 @@ class Bends:
     """Largest expected size of coefficients."""
     smoothest: float = SMOOTHNESS_RANGE[1]
     """Largest smoothness that the evidence may ask for."""
+    reach: float = np.inf
+    """Share of the cutoff beyond which there is hardly any force (or hardly more than is known beforehand)."""
 
     def at(self, share: Float64Array) -> Float64Array:
         """Of the shape of ``share``, the distance in units of the cutoff."""
@@ -55,7 +60,8 @@ class Bends:
 
     def size(self, share: Float64Array) -> Float64Array:
         """Expected size of coefficients, of the shape of ``share``."""
-        return np.minimum(SIZE * (1.0 + _falling(self.core, share) / CORE_BENDS_PER_SIZE), self.most)
+        inside = np.minimum(SIZE * (1.0 + _falling(self.core, share) / CORE_BENDS_PER_SIZE), self.most)
+        return inside * np.where(share > self.reach, BEYOND_REACH, 1.0)
 
     def with_open_core(self) -> Bends:
         """For when the answer is nearly there: hardly anything is asked of the core.
@@ -75,8 +81,12 @@ FADING = Bends(0.03, (0.72, 0.16))
 """For forces that fade: were their bends expected to be alike, those near the core would leave the far force too free.
 """
 CLOSED_BENDS = (EVEN, FADING)
-OPEN_BENDS = (EVEN.with_open_core(), FADING.with_open_core())
-"""Of a force from patterns, on the way and where it is nearly there: which, the evidence decides."""
+REACHES = tuple(np.arange(0.15, 0.95, 0.05))
+"""Ranges of a force that are tried, in units of the cutoff, which is only known to be no shorter."""
+OPEN_BENDS = tuple(
+    bends.with_open_core() for bends in (EVEN, FADING, *(replace(FADING, reach=reach) for reach in REACHES))
+)
+"""Of a force from patterns, on the way and where it is nearly there: the evidence weighs them."""
 RING_BENDS = (replace(EVEN, core=(30.0, 0.05), most=2.0, smoothest=SMOOTHNESS_RANGE[0]),)
 """Of a force from correlations: the core is open, but for its size, because rings say little of it. The smoothness is
 fixed: slopes that are partly noise make a force look smoother than it is, and the evidence would believe them."""
@@ -142,8 +152,9 @@ def belief_from(
 
     The first parameters are those of the splines, one for each smoothness, of ``n_coefficients`` each; None: one, all
     parameters but the last. MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number
-    of well-determined coefficients over the roughness of what the answer differs by from the prior's mean. Of several
-    ``bends``, those with the most evidence are taken.
+    of well-determined coefficients over the roughness of what the answer differs by from the prior's mean. Several
+    ``bends`` are averaged over by their evidence (Hoeting et al., Statistical Science 14, 382 (1999)), so that the
+    covariance holds what is not known of them.
 
     Raises
     ------
@@ -154,8 +165,23 @@ def belief_from(
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
     weighed = [_weighed(information, pull, at, prior_mean, smoothness, one, n) for one in bends]
-    mean, covariance, weights, _ = max(weighed, key=lambda found: found[-1])
+    mean, covariance, weights = _averaged(*zip(*weighed, strict=True))
     return Belief(mean, covariance, weights if np.ndim(smoothness) else float(weights[0]), chi2)
+
+
+def _averaged(
+    means: Sequence[Float64Array],
+    covariances: Sequence[Float64Array],
+    weights: Sequence[Float64Array],
+    evidence: Sequence[float],
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Mean and covariance of a mixture, and the smoothness that it asks for."""
+    share = np.exp(np.array(evidence) - max(evidence))
+    share /= share.sum()
+    mean = share @ np.array(means)
+    off = np.array(means) - mean
+    covariance = np.tensordot(share, np.array(covariances), 1) + (share[:, None] * off).T @ off
+    return mean, covariance, np.exp(share @ np.log(weights))
 
 
 def _weighed(

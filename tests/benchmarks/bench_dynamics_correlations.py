@@ -1,4 +1,4 @@
-"""Force and forecast from C2 and S(q, t) alone, against what the law itself does: seeds 0 to 3.
+"""Force and forecast from C2 and S(q, t) alone, against what the law itself does: seeds 0 to 3, in dim light 0 to 7.
 
 The sample is 12 boxes of 2,000 particles; C2 is that of its intensities, the truth is the field correlation |f|^2 of
 the same sample, which no detector sees. Times and lengths are the published system's (its time unit as a second, its
@@ -28,6 +28,8 @@ from tests.benchmarks.bench_dynamics import kernel_error
 from tests.benchmarks.rows import Row, row
 
 SEEDS = (0, 1, 2, 3)
+DIM_SEEDS = tuple(range(8))
+"""Where photons are few, more depends on which: four samples had been too few to call dim light met."""
 N_BOXES, PER_BOX = 12, 2000
 STEP_S, EVERY = 0.0125, 40
 """Four times longer steps heat what a cluster holds together: log S at 10 / um is 0.1 to 0.15 lower, by hand."""
@@ -36,6 +38,8 @@ BRIGHT = 1e6
 """Photons in a speckle of S(q) = 1 and a frame: counting adds nothing that shows."""
 DIM = 0.1
 C2_ERR = 0.003
+CONTRAST_ERR = 0.01
+"""By so much, of itself, the contrast that is handed over is off, and is said to be: as from a static reference."""
 NO_LIMIT_S = 3600.0
 N_SETS = 16
 """Of surrogates, to see how the true law fares among them."""
@@ -68,16 +72,17 @@ def sample(system: SelfOrganising, n_times: int, seed: int, photons: float, n_mi
     return scatter_into_rings(x_um, box, times, EDGES, photons, rng)
 
 
-def observed(seen: RingSample, n: int) -> CorrelationObservations:
+def observed(seen: RingSample, n: int, seed: int) -> CorrelationObservations:
     """The first ``n`` times as a run would hand them over."""
     rings = np.ones(len(seen.q_inv_um))
+    contrast = rings + CONTRAST_ERR * np.random.default_rng(100 + seed).standard_normal(len(rings))
     err = np.hypot(C2_ERR, seen.c2_err[:, :n, :n])
-    return replace(seen.observations(n), c2_err=err, contrast=rings, contrast_err=0.03 * rings)
+    return replace(seen.observations(n), c2_err=err, contrast=contrast, contrast_err=CONTRAST_ERR * rings)
 
 
-def bare(seen: RingSample, n: int) -> CorrelationObservations:
+def bare(seen: RingSample, n: int, seed: int) -> CorrelationObservations:
     """The same with what must be given and nothing else: neither contrast nor speckles nor how well S was counted."""
-    full = observed(seen, n)
+    full = observed(seen, n, seed)
     return CorrelationObservations(
         full.c2, full.c2_err, full.structure_factor, full.q_inv_um, full.times_s, full.number_density_per_um2
     )
@@ -90,15 +95,15 @@ def judged(
     seed: int,
     photons: float = BRIGHT,
     n_missed: int = 0,
-    handed_over: Callable[[RingSample, int], CorrelationObservations] = observed,
+    handed_over: Callable[[RingSample, int, int], CorrelationObservations] = observed,
 ) -> dict[str, float]:
     """RMSE of F in the future and cross block, of the forecast and of the best baseline; coverage; D; seconds.
 
-    The true contrast is 1, and C2 - 1 is judged: a contrast that was not given is part of the forecast.
+    The true contrast is 1, and C2 - 1 is judged: what is wrongly known of the contrast is part of the forecast.
     """
     seen = sample(system, factor * n, seed, photons, n_missed)
     began = time.process_time()
-    found = fit(handed_over(seen, n), DynamicsModel(n_threads=1), time_budget_s=NO_LIMIT_S, seed=seed)
+    found = fit(handed_over(seen, n, seed), DynamicsModel(n_threads=1), time_budget_s=NO_LIMIT_S, seed=seed)
     ahead = forecast(found, float(seen.times_s[-1]))
     out = {"cpu_s": time.process_time() - began, "chi2": found.chi2, "ode": float(ahead.method == "neural_ode")}
     first, second = np.triu_indices(len(ahead.times_s), k=1)
@@ -121,7 +126,7 @@ def judged(
 
 def truth_chi2(system: SelfOrganising, seed: int, photons: float = BRIGHT) -> float:
     """Reduced chi-squared of the true law among a fit's own surrogates: what these add to the misfit of any law."""
-    seen = with_shown_noise(observed(sample(system, 40, seed, photons), 20))
+    seen = with_shown_noise(observed(sample(system, 40, seed, photons), 20, seed))
     scene = replace(make_scene(seen, DynamicsModel()), cutoff_um=system.cutoff_um)
     true = np.append(system.spline(96) / scene.velocity_scale_um_per_s, np.log(system.diffusion_um2_per_s))
     return misfit(seen, scene, true, len(seen.times_s), n_sets=N_SETS)
@@ -146,11 +151,11 @@ def rows() -> list[Row]:
     system = SelfOrganising(diffusion_um2_per_s=DIFFUSION)
     twice = [judged(system, 20, 2, seed) for seed in SEEDS]
     four = [judged(system, 10, 4, seed) for seed in SEEDS]
-    dim = [judged(system, 20, 2, seed, DIM) for seed in SEEDS]
+    dim = [judged(system, 20, 2, seed, DIM) for seed in DIM_SEEDS]
     late = [judged(system, 20, 2, seed, n_missed=LATE) for seed in SEEDS]
     little = {name: [judged(system, 20, 2, seed, photons, 0, bare) for seed in SEEDS] for name, photons in UNSAID}
     for name, cases in (("2T", twice), ("4T", four), ("dim", dim), ("late", late), *little.items()):
-        for seed, case in zip(SEEDS, cases, strict=True):
+        for seed, case in enumerate(cases):
             print(name, seed, {key: float(f"{value:.3g}") for key, value in case.items()}, file=sys.stderr)
     return [
         *_ratios("2T", twice, 0.5, 0.8),

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from beamline_ml.dynamics.spline import fit_spline
-from beamline_ml.dynamics.statistical_gauss_newton import CLOSED_BENDS, EVEN, FADING, Belief, Bends, belief_from
+from beamline_ml.dynamics.statistical_gauss_newton import (
+    CLOSED_BENDS,
+    EVEN,
+    FADING,
+    OPEN_BENDS,
+    Belief,
+    Bends,
+    belief_from,
+)
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising
 from beamline_ml.records import Float64Array
 
@@ -25,11 +35,11 @@ def belief(seen: Float64Array, bends: tuple[Bends, ...]) -> Belief:
     return belief_from(information, pull, np.zeros(N + 1), np.zeros(N + 1), 10.0, 1.0, bends)
 
 
-def errors(truth: Float64Array, bends: tuple[Bends, ...]) -> Float64Array:
+def errors(truth: Float64Array, bends: tuple[Bends, ...], where: slice = slice(N)) -> Float64Array:
     """Root mean square error of the coefficients of 20 noisy measurements."""
     noisy = truth + ERROR * np.random.default_rng(0).standard_normal((20, N))
-    found = np.array([belief(seen, bends).mean[:N] for seen in noisy])
-    return np.sqrt(((found - truth) ** 2).mean(axis=1))
+    found = np.array([belief(seen, bends).mean[where] for seen in noisy])
+    return np.sqrt(((found - truth[where]) ** 2).mean(axis=1))
 
 
 def test_members_are_drawn_no_wider_than_a_line_follows() -> None:
@@ -50,15 +60,36 @@ def test_a_force_that_fades_is_better_known_where_it_fades() -> None:
 
 
 def test_a_force_that_does_not_fade_is_not_made_to() -> None:
-    np.testing.assert_allclose(errors(RIPPLES, CLOSED_BENDS), errors(RIPPLES, (EVEN,)))
+    for bends in (CLOSED_BENDS, OPEN_BENDS):
+        np.testing.assert_allclose(errors(RIPPLES, bends), errors(RIPPLES, bends[:1]), rtol=1e-6)
     assert errors(RIPPLES, (FADING,)).mean() > 1.5 * errors(RIPPLES, (EVEN,)).mean()
 
 
+def test_where_a_force_has_ended_it_is_known() -> None:
+    """Its range, 0.6 of the cutoff, is found; what 24 numbers would make of the noise beyond, a forecast would feel."""
+    any_range, beyond = OPEN_BENDS[:2], slice(18, N)
+    assert errors(FADES, OPEN_BENDS, beyond).mean() < 0.3 * errors(FADES, any_range, beyond).mean()
+    assert errors(FADES, OPEN_BENDS).mean() < 1.01 * errors(FADES, any_range).mean()
+
+
+def test_what_is_not_known_of_the_range_is_in_the_errors() -> None:
+    """A single coefficient of two errors may be a force or none: the answer lies between, and its error holds both."""
+    seen = np.where(np.arange(N) == 14, 2.0 * ERROR, 0.0)
+    with_it, without = (belief(seen, (replace(FADING, reach=reach),)) for reach in (0.7, 0.5))
+    both = belief(seen, (replace(FADING, reach=0.7), replace(FADING, reach=0.5)))
+    assert without.mean[14] < both.mean[14] < with_it.mean[14]
+    share = (both.mean[14] - without.mean[14]) / (with_it.mean[14] - without.mean[14])
+    between = share * (1.0 - share) * (with_it.mean[14] - without.mean[14]) ** 2
+    variance = share * with_it.covariance[14, 14] + (1.0 - share) * without.covariance[14, 14]
+    assert both.covariance[14, 14] == pytest.approx(variance + between)
+
+
+@pytest.mark.parametrize("bends", [CLOSED_BENDS, OPEN_BENDS])
 @pytest.mark.parametrize("truth", [FADES, RIPPLES])
-def test_coefficients_lie_within_their_errors(truth: Float64Array) -> None:
+def test_coefficients_lie_within_their_errors(truth: Float64Array, bends: tuple[Bends, ...]) -> None:
     noisy = truth + ERROR * np.random.default_rng(1).standard_normal((50, N))
     off = []
     for seen in noisy:
-        found = belief(seen, CLOSED_BENDS)
+        found = belief(seen, bends)
         off.append(np.abs(found.mean[:N] - truth) / np.sqrt(np.diag(found.covariance)[:N]))
     assert 0.92 < (np.array(off) < 2.0).mean() < 0.995

@@ -54,7 +54,7 @@ def test_bound_pairs_are_no_hotter_than_they_should_be() -> None:
     path = np.zeros((41, n, 2))
     path[1:] = np.cumsum(rng.standard_normal((40, n, 2)) * np.sqrt(step_s), axis=0)
     start = np.repeat(rng.uniform(0, 1, (n // 2, 2)), 2, axis=0)
-    pairs = Surrogates(start, n // 2, 100.0, step_s * np.arange(41), np.array([20, 30, 40]), path)
+    pairs = Surrogates(start, n // 2, 5.0, step_s * np.arange(41), np.array([20, 30, 40]), path)
     x = move(pairs, coefficients, reach, 0.002)
     apart = x[:, ::2] - x[:, 1::2]
     assert (apart**2).mean() == pytest.approx(0.002 / k, rel=0.15)

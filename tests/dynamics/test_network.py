@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -67,7 +68,8 @@ def test_stored_weights_move_particles_alike(found: NetworkFit) -> None:
         MessageNetwork.from_arrays(arrays)
 
 
-def test_a_corrected_start_is_what_the_network_goes_on_from() -> None:
+def test_a_corrected_start_is_what_the_network_goes_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("beamline_ml.dynamics.network_fit"), "MAX_ROUNDS", 1)
     start, optics = disc_start(60, 0.87, np.random.default_rng(0)), PatternScattering(64, 1.0, probe_um=2.0)
     truth = np.stack([optics.intensity(x) for x in SYSTEM.trajectory(start, 0.1 * np.arange(40))])
     counts = np.random.default_rng(1).poisson(1000.0 * truth / truth.max())

@@ -156,7 +156,7 @@ def test_noise_does_not_speed_up_the_decay() -> None:
     """Weights taken from measured C2 would raise D by a quarter; truth and fit share no simulator."""
     module = example("brownian_colloids", N_TIMES=3)
     truth = BrownianColloids().diffusion_um2_per_s
-    model = DynamicsModel(interacting=False, n_members=18, cutoff_um=1.0)
+    model = DynamicsModel(interacting=False, n_members=18, cutoff_um=1.0, n_per_box=400)
     ratios = []
     for seed in (0, 1, 2):
         rng = np.random.default_rng(seed)
