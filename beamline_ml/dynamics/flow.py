@@ -83,6 +83,8 @@ class _Field:
 
     def velocity(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         particles, law = self._particles, self._law
+        if law.is_free:
+            return torch.zeros_like(y)
         x = self.positions(self._step(t), y.numpy())
         out = np.zeros_like(x)
         if self._by_cells:

@@ -39,6 +39,11 @@ class MotionLaw:
         return len(self.splines) == 1 and self.drift is None
 
     @property
+    def is_free(self) -> bool:
+        """Whether nothing moves particles."""
+        return self.is_radial and not self.splines.any()
+
+    @property
     def n_parameters(self) -> int:
         """Of the whole law."""
         return self.splines.size + self.n_drift

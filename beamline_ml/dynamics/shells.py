@@ -16,6 +16,9 @@ from scipy.special import digamma
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
+AT_A_TIME = 64
+"""Particles."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shells:
@@ -92,29 +95,36 @@ def _clipped(tangent: Float64Array) -> Float64Array:
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
 def _mode_sums(x, unit, modes, out):  # type: ignore[no-untyped-def]
-    """Add sum_j cos(q.r_j) and sum_j sin(q.r_j) to ``out`` (2, n_modes), from powers of two phases."""
+    """Add sum_j cos(q.r_j) and sum_j sin(q.r_j) to ``out`` (2, n_modes), from powers of two phases.
+
+    Some particles at a time, whose powers stay in the cache; loops over them lie in memory as vectors want it.
+    """
     top = np.abs(modes).max()
-    width = 2 * top + 1
-    ax = np.empty((width, 2))
-    ay = np.empty((width, 2))
-    for j in range(x.shape[0]):
-        for axis, powers in ((0, ax), (1, ay)):
-            c = np.cos(unit * x[j, axis])
-            s = np.sin(unit * x[j, axis])
-            powers[top, 0] = 1.0
-            powers[top, 1] = 0.0
-            for k in range(top):
-                re = powers[top + k, 0] * c - powers[top + k, 1] * s
-                im = powers[top + k, 0] * s + powers[top + k, 1] * c
-                powers[top + k + 1, 0] = re
-                powers[top + k + 1, 1] = im
-                powers[top - k - 1, 0] = re
-                powers[top - k - 1, 1] = -im
+    re, im = np.empty((2, 2 * top + 1, AT_A_TIME)), np.empty((2, 2 * top + 1, AT_A_TIME))
+    for first in range(0, x.shape[0], AT_A_TIME):
+        n = min(AT_A_TIME, x.shape[0] - first)
+        for axis in range(2):
+            for j in range(n):
+                phase = unit * x[first + j, axis]
+                re[axis, top, j], im[axis, top, j] = 1.0, 0.0
+                re[axis, top + 1, j], im[axis, top + 1, j] = np.cos(phase), np.sin(phase)
+            for k in range(1, top):
+                for j in range(n):
+                    c, s = re[axis, top + 1, j], im[axis, top + 1, j]
+                    re[axis, top + k + 1, j] = re[axis, top + k, j] * c - im[axis, top + k, j] * s
+                    im[axis, top + k + 1, j] = re[axis, top + k, j] * s + im[axis, top + k, j] * c
+            for k in range(1, top + 1):
+                for j in range(n):
+                    re[axis, top - k, j] = re[axis, top + k, j]
+                    im[axis, top - k, j] = -im[axis, top + k, j]
         for k in range(modes.shape[0]):
-            m = top + modes[k, 0]
-            n = top + modes[k, 1]
-            out[0, k] += ax[m, 0] * ay[n, 0] - ax[m, 1] * ay[n, 1]
-            out[1, k] += ax[m, 0] * ay[n, 1] + ax[m, 1] * ay[n, 0]
+            ax, ay = top + modes[k, 0], top + modes[k, 1]
+            cosine, sine = 0.0, 0.0
+            for j in range(n):
+                cosine += re[0, ax, j] * re[1, ay, j] - im[0, ax, j] * im[1, ay, j]
+                sine += re[0, ax, j] * im[1, ay, j] + im[0, ax, j] * re[1, ay, j]
+            out[0, k] += cosine
+            out[1, k] += sine
 
 
 def _amplitudes(x: Float64Array, tangent: Float64Array | None, shells: Shells) -> tuple[Float64Array, Float64Array]:

@@ -44,6 +44,8 @@ def test_free_particles_obey_einstein(particles: Surrogates) -> None:
     x = move(particles, np.zeros(6), CUTOFF, DIFFUSION)
     squared_step = ((x[-1] - particles.start_um) ** 2).sum(axis=1).mean()
     assert squared_step == pytest.approx(4 * DIFFUSION * 1.0, rel=0.2)
+    hardly_moved = move(particles, np.full(6, 1e-300), CUTOFF, DIFFUSION)
+    np.testing.assert_allclose(x, hardly_moved, atol=1e-12)
 
 
 def test_bound_pairs_are_no_hotter_than_they_should_be() -> None:

@@ -133,7 +133,7 @@ def test_surrogates_start_as_the_sample_did(late: CorrelationObservations) -> No
     ids=["structure factor", "age"],
 )
 def test_a_sample_seen_late_gives_its_law(late: CorrelationObservations, known: dict[str, float], said: str) -> None:
-    found = fit(replace(late, **known), DynamicsModel(n_per_box=500), time_budget_s=280.0)
+    found = fit(replace(late, **known), DynamicsModel(), time_budget_s=280.0)
     assert found.describes_data
     assert found.diffusion_um2_per_s == pytest.approx(0.003, rel=0.2)
     assert said in found.mode

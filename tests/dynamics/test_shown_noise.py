@@ -123,11 +123,10 @@ def test_an_entry_of_infinite_error_is_left_out() -> None:
     assert np.isfinite(speckle_counts(unknown)).all()
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_dim_light_and_nothing_said(seed: int) -> None:
+def test_dim_light_and_nothing_said() -> None:
     """A tenth of a photon: C2 scatters by as much as it is worth, and S(q, t), of whose noise nothing is said, too."""
     model = DynamicsModel(n_coefficients=8, cutoff_um=0.8, n_boxes=6, n_per_box=200, n_members=32, steps_per_time=3)
-    found = fit(counted(600, 0.1, np.random.default_rng(seed)), model, time_budget_s=600.0, seed=seed)
+    found = fit(counted(600, 0.1, np.random.default_rng(0)), model, time_budget_s=600.0)
     assert found.diffusion_um2_per_s == pytest.approx(DIFFUSION, rel=0.3)
     assert found.chi2 < 2.0
     assert np.abs(found.contrast - 1.0).max() < 0.15
