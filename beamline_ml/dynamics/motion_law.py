@@ -40,7 +40,7 @@ class MotionLaw:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing moves particles."""
+        """Whether nothing but noise moves particles."""
         return self.is_radial and not self.splines.any()
 
     @property

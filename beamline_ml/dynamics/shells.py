@@ -17,7 +17,7 @@ from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
 AT_A_TIME = 64
-"""Particles."""
+"""Particles whose phases are raised to powers together: the powers of more would not stay in a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _clipped(tangent: Float64Array) -> Float64Array:
 def _mode_sums(x, unit, modes, out):  # type: ignore[no-untyped-def]
     """Add sum_j cos(q.r_j) and sum_j sin(q.r_j) to ``out`` (2, n_modes), from powers of two phases.
 
-    Some particles at a time, whose powers stay in the cache; loops over them lie in memory as vectors want it.
+    Loops over particles are the inner ones, over memory as it lies, so that they run on vectors.
     """
     top = np.abs(modes).max()
     re, im = np.empty((2, 2 * top + 1, AT_A_TIME)), np.empty((2, 2 * top + 1, AT_A_TIME))

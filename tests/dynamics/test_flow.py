@@ -94,6 +94,9 @@ def test_derivatives_of_shell_values(particles: Surrogates) -> None:
     short = replace(particles, snapshots=np.array([2, 4, 6]), grid_s=particles.grid_s[:7])
     x, tangent = move_with_tangents(short, c, CUTOFF, DIFFUSION)
     values = shell_values(x, 2, shells, tangent)
+    alone = shell_values(x, 2, shells)  # whose phases are not computed one by one
+    np.testing.assert_allclose(alone.f, values.f, atol=1e-12)
+    np.testing.assert_allclose(alone.log_s, values.log_s, atol=1e-12)
     h = 1e-6
     plus, minus = (shell_values(move(short, c + s * np.eye(6)[2], CUTOFF, DIFFUSION), 2, shells) for s in (h, -h))
     assert values.d_f is not None
