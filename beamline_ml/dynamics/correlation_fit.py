@@ -29,7 +29,14 @@ from beamline_ml.dynamics.result import DynamicsFit
 from beamline_ml.dynamics.shells import shell_values, slope_of_squared, squared
 from beamline_ml.dynamics.shown_noise import speckle_counts
 from beamline_ml.dynamics.spline import fit_spline
-from beamline_ml.dynamics.statistical_gauss_newton import RING_BENDS, Belief, belief_from, prior_precision, regress
+from beamline_ml.dynamics.statistical_gauss_newton import (
+    OF_NOISY_SLOPES,
+    RING_BENDS,
+    Belief,
+    belief_from,
+    prior_precision,
+    regress,
+)
 from beamline_ml.dynamics.surrogates import Scene
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
@@ -232,7 +239,16 @@ def _answer(
     varied = slice(None) if interacting else slice(-1, None)
     information, pull = np.zeros((n_parameters, n_parameters)), np.zeros(n_parameters)
     information[varied, varied], pull[varied], _, chi2 = regress(parameters[:, varied], differences, group)
-    return belief_from(information, pull, parameters.mean(axis=0), prior_mean, FIRST_SMOOTHNESS, chi2, RING_BENDS)
+    return belief_from(
+        information,
+        pull,
+        parameters.mean(axis=0),
+        prior_mean,
+        FIRST_SMOOTHNESS,
+        chi2,
+        RING_BENDS,
+        evidence_counts=OF_NOISY_SLOPES,
+    )
 
 
 def _surrogate_noise(

@@ -87,9 +87,13 @@ OPEN_BENDS = tuple(
     bends.with_open_core() for bends in (EVEN, FADING, *(replace(FADING, reach=reach) for reach in REACHES))
 )
 """Of a force from patterns, on the way and where it is nearly there: the evidence weighs them."""
-RING_BENDS = (replace(EVEN, core=(30.0, 0.05), most=2.0, smoothest=SMOOTHNESS_RANGE[0]),)
+_OF_RINGS = replace(EVEN, core=(30.0, 0.05), most=2.0, smoothest=SMOOTHNESS_RANGE[0])
+RING_BENDS = (_OF_RINGS, *(replace(_OF_RINGS, reach=reach) for reach in REACHES))
 """Of a force from correlations: the core is open, but for its size, because rings say little of it. The smoothness is
 fixed: slopes that are partly noise make a force look smoother than it is, and the evidence would believe them."""
+OF_NOISY_SLOPES = 0.2
+"""Part of the logarithm of an evidence that counts where slopes are partly noise: taken as it is, it is too sure of a
+force's range, and the band too narrow."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ def belief_from(
     chi2: float,
     bends: tuple[Bends, ...] = (EVEN,),
     n_coefficients: int | None = None,
+    evidence_counts: float = 1.0,
 ) -> Belief:
     """Posterior from the data's information matrix and its gradient at ``at``; updates the smoothness by the evidence.
 
@@ -154,7 +159,7 @@ def belief_from(
     parameters but the last. MacKay's fixed point (Neural Computation 4, 415 (1992)): the prior's weight is the number
     of well-determined coefficients over the roughness of what the answer differs by from the prior's mean. Several
     ``bends`` are averaged over by their evidence (Hoeting et al., Statistical Science 14, 382 (1999)), so that the
-    covariance holds what is not known of them.
+    covariance holds what is not known of them; of its logarithm the part ``evidence_counts`` is believed.
 
     Raises
     ------
@@ -165,7 +170,8 @@ def belief_from(
     if not (np.isfinite(information).all() and np.isfinite(pull).all()):
         raise _unexplained()
     weighed = [_weighed(information, pull, at, prior_mean, smoothness, one, n) for one in bends]
-    mean, covariance, weights = _averaged(*zip(*weighed, strict=True))
+    means, covariances, smooth, evidence = zip(*weighed, strict=True)
+    mean, covariance, weights = _averaged(means, covariances, smooth, evidence_counts * np.array(evidence))
     return Belief(mean, covariance, weights if np.ndim(smoothness) else float(weights[0]), chi2)
 
 
@@ -173,10 +179,10 @@ def _averaged(
     means: Sequence[Float64Array],
     covariances: Sequence[Float64Array],
     weights: Sequence[Float64Array],
-    evidence: Sequence[float],
+    evidence: Float64Array,
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Mean and covariance of a mixture, and the smoothness that it asks for."""
-    share = np.exp(np.array(evidence) - max(evidence))
+    share = np.exp(evidence - evidence.max())
     share /= share.sum()
     mean = share @ np.array(means)
     off = np.array(means) - mean

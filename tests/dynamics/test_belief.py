@@ -12,7 +12,9 @@ from beamline_ml.dynamics.statistical_gauss_newton import (
     CLOSED_BENDS,
     EVEN,
     FADING,
+    OF_NOISY_SLOPES,
     OPEN_BENDS,
+    RING_BENDS,
     Belief,
     Bends,
     belief_from,
@@ -82,6 +84,20 @@ def test_what_is_not_known_of_the_range_is_in_the_errors() -> None:
     between = share * (1.0 - share) * (with_it.mean[14] - without.mean[14]) ** 2
     variance = share * with_it.covariance[14, 14] + (1.0 - share) * without.covariance[14, 14]
     assert both.covariance[14, 14] == pytest.approx(variance + between)
+
+
+def test_of_an_evidence_that_is_doubted_less_counts() -> None:
+    """Where all of it counts, the range is settled; where little does, the answer lies nearer to that of any range."""
+    seen = FADES + ERROR * np.random.default_rng(2).standard_normal(N)
+    information, pull = np.diag(np.append(np.full(N, ERROR**-2.0), 0.0)), np.append(seen / ERROR**2, 0.0)
+    wide, *_ = any_of = [
+        belief_from(information, pull, np.zeros(N + 1), np.zeros(N + 1), 2.0, 1.0, RING_BENDS, evidence_counts=part)
+        for part in (0.0, OF_NOISY_SLOPES, 1.0)
+    ]
+    deviations = np.array([np.sqrt(np.diag(each.covariance)[18:N]).mean() for each in any_of])
+    assert (np.diff(deviations) < 0.0).all()
+    assert deviations[1] > 1.2 * deviations[2]
+    assert np.abs(wide.mean[18:N] - FADES[18:N]).mean() > np.abs(any_of[2].mean[18:N] - FADES[18:N]).mean()
 
 
 @pytest.mark.parametrize("bends", [CLOSED_BENDS, OPEN_BENDS])
