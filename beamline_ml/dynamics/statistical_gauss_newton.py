@@ -209,13 +209,15 @@ def _weighed(
         mean = at + np.linalg.solve(total, pull + precision @ (prior_mean - at))
         if not np.abs(mean).max() < LARGEST_PARAMETER:
             raise _unexplained()
-        covariance = np.linalg.inv(total)
+        covariance, before = np.linalg.inv(total), weights.copy()
         for k in range(len(weights)):
             own = slice(k * n, (k + 1) * n)
             undetermined = np.trace(covariance[own, own] @ precision[own, own])
             learnt = mean[own] - prior_mean[own]
             wanted = max(n - undetermined, 0.5) / max(float(learnt @ rough @ learnt), 1e-9)
             weights[k] = np.clip(np.sqrt(weights[k] * wanted), SMOOTHNESS_RANGE[0], most[k])
+        if (weights == before).all():
+            break
     moved, learnt = mean - at, mean - prior_mean
     gain = pull @ moved - 0.5 * moved @ information @ moved - 0.5 * learnt @ precision @ learnt
     evidence = gain + 0.5 * (np.linalg.slogdet(precision)[1] - np.linalg.slogdet(total)[1])

@@ -24,7 +24,7 @@ from beamline_ml.dynamics.shown_noise import with_shown_noise
 from beamline_ml.dynamics.surrogates import make_scene
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising
 from beamline_ml.simulation import RingSample, scatter_into_rings
-from tests.benchmarks.bench_dynamics import kernel_error
+from tests.benchmarks.bench_dynamics import NO_LIMIT_S, kernel_error
 from tests.benchmarks.rows import Row, row
 
 SEEDS = (0, 1, 2, 3)
@@ -40,7 +40,6 @@ DIM = 0.1
 C2_ERR = 0.003
 CONTRAST_ERR = 0.01
 """By so much, of itself, the contrast that is handed over is off, and is said to be: as from a static reference."""
-NO_LIMIT_S = 3600.0
 N_SETS = 16
 """Of surrogates, to see how the true law fares among them."""
 DIFFUSION = 0.003

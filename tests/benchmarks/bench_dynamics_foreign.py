@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from beamline_ml.dynamics import DynamicsModel, fit, forecast
+from tests.benchmarks.bench_dynamics import NO_LIMIT_S
 from tests.benchmarks.rows import Row, row
 from tests.dynamics.foreign_truths import N_BLOCKS, N_BOXES, PER_BOX, REACH_UM, Case, sample
 
 CONTAINED = ("pairwise", "strong_pairwise", "free", "repulsion", "shoulder", "short_attraction")
 FOREIGN = ("three_body", "anisotropic", "drifting_density", "ageing_viscosity")
 SAMPLES = (0, 1, 2)
-NO_LIMIT_S = 3600.0
 LARGE = (12, 1000)
 """Boxes and particles in each: 360 to 768 speckles a ring instead of 60 to 200."""
 OF_LARGE = ("pairwise", "strong_pairwise", *FOREIGN)

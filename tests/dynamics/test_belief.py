@@ -30,11 +30,12 @@ RIPPLES = 0.3 * np.sin(2.0 * np.pi * SHARE / 0.25) * SHARE
 ERROR = 0.01
 
 
-def belief(seen: Float64Array, bends: tuple[Bends, ...]) -> Belief:
+def belief(seen: Float64Array, bends: tuple[Bends, ...], evidence_counts: float = 1.0) -> Belief:
     """From coefficients measured one by one with the same error, and a last parameter of which nothing is known."""
     information = np.diag(np.append(np.full(N, ERROR**-2.0), 0.0))
     pull = np.append(seen / ERROR**2, 0.0)
-    return belief_from(information, pull, np.zeros(N + 1), np.zeros(N + 1), 10.0, 1.0, bends)
+    nothing = np.zeros(N + 1)
+    return belief_from(information, pull, nothing, nothing, 10.0, 1.0, bends, evidence_counts=evidence_counts)
 
 
 def errors(truth: Float64Array, bends: tuple[Bends, ...], where: slice = slice(N)) -> Float64Array:
@@ -89,15 +90,11 @@ def test_what_is_not_known_of_the_range_is_in_the_errors() -> None:
 def test_of_an_evidence_that_is_doubted_less_counts() -> None:
     """Where all of it counts, the range is settled; where little does, the answer lies nearer to that of any range."""
     seen = FADES + ERROR * np.random.default_rng(2).standard_normal(N)
-    information, pull = np.diag(np.append(np.full(N, ERROR**-2.0), 0.0)), np.append(seen / ERROR**2, 0.0)
-    wide, *_ = any_of = [
-        belief_from(information, pull, np.zeros(N + 1), np.zeros(N + 1), 2.0, 1.0, RING_BENDS, evidence_counts=part)
-        for part in (0.0, OF_NOISY_SLOPES, 1.0)
-    ]
-    deviations = np.array([np.sqrt(np.diag(each.covariance)[18:N]).mean() for each in any_of])
-    assert (np.diff(deviations) < 0.0).all()
-    assert deviations[1] > 1.2 * deviations[2]
-    assert np.abs(wide.mean[18:N] - FADES[18:N]).mean() > np.abs(any_of[2].mean[18:N] - FADES[18:N]).mean()
+    none, part, all_of_it = (belief(seen, RING_BENDS, counts) for counts in (0.0, OF_NOISY_SLOPES, 1.0))
+    beyond = slice(18, N)
+    spread = [np.sqrt(np.diag(each.covariance)[beyond]).mean() for each in (none, part, all_of_it)]
+    assert spread[0] > spread[1] > 1.2 * spread[2]
+    assert np.abs((none.mean[:N] - FADES)[beyond]).mean() > np.abs((all_of_it.mean[:N] - FADES)[beyond]).mean()
 
 
 @pytest.mark.parametrize("bends", [CLOSED_BENDS, OPEN_BENDS])

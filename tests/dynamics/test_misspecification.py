@@ -11,14 +11,13 @@ import pytest
 from beamline_ml.dynamics import DynamicsModel, fit, forecast
 from beamline_ml.dynamics.contest import NEURAL_ODE, published
 from beamline_ml.dynamics.result import BEYOND_CHANCE
+from tests.benchmarks.bench_dynamics import NO_LIMIT_S
 from tests.dynamics.foreign_truths import LATER, N_BLOCKS, Case, sample
 
 MODEL = DynamicsModel(
     n_coefficients=8, cutoff_um=0.8, n_boxes=2, n_per_box=200, n_members=24, steps_per_time=4, n_threads=1
 )
-LARGE = replace(MODEL, n_boxes=2, n_per_box=600)
-NO_LIMIT_S = 3600.0
-"""What a fit finds does not depend on how fast the machine is; pytest's own limit is 300 s a test."""
+LARGE = replace(MODEL, n_per_box=600)
 CONTAINED = "pairwise"
 
 
@@ -51,15 +50,13 @@ def test_a_foreign_law_is_not_described(name: str) -> None:
     assert "does not describe the data" in judged.found.warnings[-1]
 
 
-def test_a_law_that_a_free_force_imitates_is_told_by_the_contest() -> None:
+def test_a_law_that_a_free_force_imitates_is_told() -> None:
     """Behind by 2.4 to 3.0 margins in four samples (by hand), where the law that is contained was by 0.9 at most."""
     found = fit(sample("ageing_viscosity").observations(N_BLOCKS), LARGE, time_budget_s=NO_LIMIT_S)
     _, behind_by = found.best_curve or ("", 0.0)
     assert behind_by > 0.6 * BEYOND_CHANCE > (case(CONTAINED).found.best_curve or ("", 0.0))[1]
     assert not found.describes_data
-    assert "does not describe the data" in found.warnings[-1]
-    published_instead = forecast(found, 2.0 * float(found.times_s[-1])).method
-    assert published_instead != NEURAL_ODE
+    assert forecast(found, 2.0 * float(found.times_s[-1])).method != NEURAL_ODE
 
 
 @pytest.mark.parametrize(
