@@ -272,7 +272,8 @@ class Forecast:
     s_q_lower: Float64Array
     s_q_upper: Float64Array
     method: str
-    """The winner of the rolling-origin contest: 'neural_ode', 'ageing_kww', 'homodyne', 'persistence', ..."""
+    """The winner of the rolling-origin contest: 'neural_ode', 'neural_ode_corrected', 'ageing_kww', 'homodyne',
+    'persistence', ..."""
     score: float
     """Its rolling-origin RMSE of (C2 - baseline)/contrast on held-out blocks of this run."""
     contest: dict[str, float]

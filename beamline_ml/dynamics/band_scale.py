@@ -2,7 +2,8 @@
 
 Spread of the members and speckle noise are what the model knows of its ignorance. What it does not know shows in the
 rolling-origin forecasts that the fit makes anyway: the root mean square of miss over foreseen deviation, taken over the
-blocks that were held out, is one when the band is right.
+blocks that were held out, is one when the band is right. Of a forecast's score in the contest, what exceeds the noise
+of the blocks themselves is the forecast's own error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from beamline_ml.dynamics.contest import held_out
 from beamline_ml.dynamics.contrast import contrasts
 from beamline_ml.dynamics.correlation_progress import Progress
 from beamline_ml.dynamics.observations import CorrelationObservations
+from beamline_ml.dynamics.ring_noise import ring_noise
+from beamline_ml.dynamics.shown_noise import speckle_counts
+from beamline_ml.records import Float64Array
 
 WIDEST = 3.0
 """Beyond that the model should lose the contest instead."""
@@ -23,6 +27,30 @@ def band_scale(ages: CorrelationObservations, progress: Progress, origins: list[
     scores = [_mean_z2(ages, progress, n) for n in origins if n in progress.blind_variance]
     known = [score for score in scores if np.isfinite(score)]
     return float(np.clip(np.sqrt(np.mean(known)), 1.0, WIDEST)) if known else 1.0
+
+
+def contest_noise(ages: CorrelationObservations, f2: Float64Array, horizons: dict[int, int]) -> float:
+    """RMSE of F that a forecast without error has in the contest, by speckles and counting of what it is held against.
+
+    Parameters
+    ----------
+    f2
+        (n_q, n_times, n_times) that speckles and counting scatter about.
+    horizons
+        For each origin, in blocks seen, up to where it was asked to foretell.
+    """
+    variance = np.stack([_variance(ages, k, ring) for k, ring in enumerate(f2)])
+    asked = [variance[:, *held_out(n_seen, horizon)].ravel() for n_seen, horizon in horizons.items()]
+    return float(np.sqrt(np.nanmean(np.concatenate(asked)))) if asked else 0.0
+
+
+def _variance(ages: CorrelationObservations, k: int, f2: Float64Array) -> Float64Array:
+    """(n_times, n_times) of measured F of a ring; NaN where nothing was measured."""
+    n_times, contrast = len(ages.times_s), float(contrasts(ages)[0][k])
+    noise = ring_noise(ages, k, n_times, 0, float(speckle_counts(ages)[k]), contrast, np.random.default_rng(k), f2)
+    variance = np.full((n_times, n_times), np.nan)
+    variance[ages.measured[k]] = np.diagonal(noise) / contrast**2
+    return variance
 
 
 def _mean_z2(ages: CorrelationObservations, progress: Progress, n_seen: int) -> float:

@@ -11,6 +11,9 @@ from beamline_ml.dynamics.s_baselines import S_BASELINES
 from beamline_ml.records import Float64Array
 
 NEURAL_ODE = "neural_ode"
+CORRECTED = "neural_ode_corrected"
+"""The same law, its decays corrected by what it missed of the blocks seen (``corrected_law``)."""
+LAWS = (NEURAL_ODE, CORRECTED)
 SMOOTH_ONLY = ("gp", "dmd")
 """Curves that assume no law of ageing, but that what is near is alike: further out they may go anywhere."""
 
@@ -24,8 +27,10 @@ class Contest:
     s_scores: dict[str, float]
     """RMSE of log S on held-out times, by competitor."""
     margin: float = 0.0
-    """How far the neural ODE's score may be behind the best other one by chance: one standard error of the difference
+    """How far the neural ODE's score may be behind the best curve's by chance: one standard error of the difference
     of their mean squares, over rings and origins, on the scale of the scores."""
+    corrected_margin: float = 0.0
+    """The same of the corrected law; 0 without one."""
 
 
 def published(scores: dict[str, float], margin: float = 0.0) -> str:
@@ -51,6 +56,11 @@ def _after(name: str) -> int:
     return int(name != NEURAL_ODE) + int(name in SMOOTH_ONLY)
 
 
+def best_curve(scores: dict[str, float]) -> str | None:
+    """The simple forecast with the least score; None without any."""
+    return min(set(scores) - set(LAWS), key=lambda name: scores[name], default=None)
+
+
 def held_out(n_train: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices t1 < t2 with n_train <= t2 < horizon."""
     first, second = np.triu_indices(horizon, k=1)
@@ -62,6 +72,7 @@ def run_contest(
     observed: Observed,
     log_s: Float64Array,
     blind: dict[int, tuple[Float64Array, Float64Array]],
+    corrected: dict[int, Float64Array] | None = None,
 ) -> Contest:
     """Score the neural ODE's blind predictions and every baseline on the same held-out entries.
 
@@ -73,8 +84,11 @@ def run_contest(
         (n_q, n) measured log S.
     blind
         For each origin (number of blocks seen): the neural ODE's f^2 (n_q, h, h) and log S (n_q, h) up to a horizon h.
+    corrected
+        For the same origins and horizons f^2 of the corrected law; None: it does not compete.
     """
     misses: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
+    misses |= {} if corrected is None else {CORRECTED: []}
     s_misses: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *S_BASELINES)}
     for n_train, (ode_f2, ode_log_s) in blind.items():
         horizon = ode_f2.shape[1]
@@ -82,6 +96,8 @@ def run_contest(
         measured = observed.f[:, first, second]
         truth = np.where(np.isfinite(measured), measured, np.nan)
         misses[NEURAL_ODE].append(ode_f2[:, first, second] - truth)
+        if corrected is not None:
+            misses[CORRECTED].append(corrected[n_train][:, first, second] - truth)
         for name, baseline in BASELINES.items():
             guess = baseline(observed.until(n_train), observed.times_s[:horizon])
             misses[name].append(guess[:, first, second] - truth)
@@ -93,13 +109,15 @@ def run_contest(
             s_guess = s_baseline(log_s, n_train, observed.times_s, observed.times_s[:horizon])
             s_misses[name].append((s_guess[:, n_train:horizon] - s_truth).ravel())
     scores = _rms(misses)
-    return Contest(scores, _rms(s_misses), _margin(scores, misses))
+    return Contest(scores, _rms(s_misses), *(_margin(law, scores, misses) for law in LAWS))
 
 
-def _margin(scores: dict[str, float], misses: dict[str, list[Float64Array]]) -> float:
+def _margin(law: str, scores: dict[str, float], misses: dict[str, list[Float64Array]]) -> float:
     """From the mean squared misses of every ring and origin, which two forecasts share as a pair."""
-    best = min((name for name in scores if name != NEURAL_ODE), key=lambda name: scores[name])
-    lead = _ring_means(misses[NEURAL_ODE]) - _ring_means(misses[best])
+    best = best_curve(scores)
+    if best is None or law not in scores:
+        return 0.0
+    lead = _ring_means(misses[law]) - _ring_means(misses[best])
     if lead.size < 2:
         return 0.0
     standard_error = float(lead.std(ddof=1) / np.sqrt(lead.size))

@@ -8,11 +8,12 @@ from typing import overload
 
 import numpy as np
 
-from beamline_ml.dynamics.band_scale import band_scale
+from beamline_ml.dynamics.band_scale import band_scale, contest_noise
 from beamline_ml.dynamics.baselines import Observed
 from beamline_ml.dynamics.compression import log_s_of
 from beamline_ml.dynamics.contest import Contest, run_contest
 from beamline_ml.dynamics.contrast import contrast_by_law, contrasts
+from beamline_ml.dynamics.corrected_law import corrected_law
 from beamline_ml.dynamics.correlation_fit import fit_correlations, misfit
 from beamline_ml.dynamics.correlation_progress import POOLED, Progress
 from beamline_ml.dynamics.ensembles import simulate_apart
@@ -221,6 +222,8 @@ def _assembled(
         contest=contest.scores,
         contest_s=contest.s_scores,
         contest_margin=0.0 if observations.stationary else contest.margin,  # there its score is not blind
+        corrected_margin=contest.corrected_margin,
+        contest_noise=contest_noise(ages, f2, {n: progress.blind[n].shape[1] for n in origins}),
         band_scale=band_scale(ages, progress, origins),
         absolute=bool(observations.absolute),
         begin_s=ages.begin_s,
@@ -258,11 +261,14 @@ def _contest(
     if not stationary and progress.n_times < n_times:
         progress.blind[progress.n_times], progress.blind_log_s[progress.n_times] = f2, log_s
     blind = {n: _blind(ages, progress, n) for n in _origins(progress, n_times)}
+    corrected = None
     if stationary:
         # One lag-dependent law for the whole run: every part of it is predicted by the same curve.
         blind = {round(part * n_times): (f2, log_s) for part in (FIRST_ORIGIN, 0.7)}
+    else:
+        corrected = {n: _corrected(ages, progress.blind[n], n) for n in blind}
     measured = Observed((ages.c2 - 1.0) / contrast, ages.c2_err / contrast, ages.times_s, ages.q_inv_um)
-    return run_contest(measured, log_s_of(ages), blind)
+    return run_contest(measured, log_s_of(ages), blind, corrected)
 
 
 def _origins(progress: Progress, n_times: int) -> list[int]:
@@ -277,6 +283,11 @@ def _blind(ages: CorrelationObservations, progress: Progress, n_seen: int) -> tu
     more = progress.carry_over(ages, n_seen)
     contrast = contrasts(ages)[0][:, None, None]
     return f2 + more.c2 / contrast, log_s + shift
+
+
+def _corrected(ages: CorrelationObservations, f2: Float64Array, n_seen: int) -> Float64Array:
+    """The forecast that the law would have given after ``n_seen`` blocks, corrected by what it missed of these."""
+    return corrected_law(ages, n_seen, f2, ages.times_s[: f2.shape[1]])
 
 
 def _mode(observations: CorrelationObservations, scene: Scene) -> str:
@@ -307,7 +318,7 @@ def _warnings(observations: CorrelationObservations, result: DynamicsFit, progre
     if not result.describes_data:
         said.append(
             f"The model does not describe the data: {'; '.join(result.doubts)}. "
-            "Its forecast is published only where nothing was better in the contest."
+            "Its forecast is published only where no curve was better in the contest, or corrected by what it missed."
         )
     return tuple(said)
 

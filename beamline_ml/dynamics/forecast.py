@@ -6,8 +6,9 @@ for a while; asked for its own speckles, the forecast carries on what they added
 persist (``carry_over``), which is what the same detector would measure next. The band holds the members' spread, wider
 where blind forecasts of the run's own blocks missed by more than that (``band_scale``), the contrast's error, and by
 how much |f|^2 of as many wave vectors as the run has speckles strays from its mean; where it is about these speckles,
-what cannot be foreseen of their noise instead. A classical winner's band holds its rolling-origin error and speckle
-noise.
+what cannot be foreseen of their noise instead. A law that does not describe the run may be corrected by what it missed
+(``corrected_law``), and its band holds its rolling-origin error, too. A classical winner's band holds its own
+rolling-origin error and speckle noise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 
 from beamline_ml.dynamics.baselines import BASELINES, Observed
 from beamline_ml.dynamics.carry_over import carried_on
-from beamline_ml.dynamics.contest import NEURAL_ODE, published
+from beamline_ml.dynamics.contest import CORRECTED, LAWS, NEURAL_ODE, published
+from beamline_ml.dynamics.corrected_law import corrected_law
 from beamline_ml.dynamics.ensembles import Ensemble, simulate_apart
 from beamline_ml.dynamics.pattern_forecast import PatternForecast, forecast_patterns
 from beamline_ml.dynamics.pattern_law import PatternFit
@@ -113,8 +115,8 @@ def _ahead(
     result: DynamicsFit, winner: str, s_winner: str, times: Float64Array, own_speckles: bool
 ) -> tuple[_Ahead, Float64Array, Float64Array]:
     """The winners' forecasts of F and of log S, with its deviation; members are simulated only where they won."""
-    ode = _neural_ode(result, times, own_speckles) if NEURAL_ODE in (winner, s_winner) else None
-    ahead = ode if ode is not None and winner == NEURAL_ODE else _baseline(result, winner, times)
+    ode = _neural_ode(result, winner, times, own_speckles) if {winner, s_winner} & set(LAWS) else None
+    ahead = ode if ode is not None and winner in LAWS else _baseline(result, winner, times)
     if ode is not None and s_winner == NEURAL_ODE:
         return ahead, ode.log_s, ode.log_s_sd
     return ahead, *_s_baseline(result, s_winner, times)
@@ -127,24 +129,51 @@ def _all_times(observed: Float64Array, until_s: float) -> Float64Array:
     return np.concatenate([observed, observed[-1] + step * np.arange(1, max(n_future, 0) + 1)])
 
 
-def _neural_ode(result: DynamicsFit, times: Float64Array, own_speckles: bool) -> _Ahead:
+def _neural_ode(result: DynamicsFit, winner: str, times: Float64Array, own_speckles: bool) -> _Ahead:
     members = _members(result, times)
     contrast = result.contrast[:, None, None]
     mean_f2, mean_log_s = members.f2.mean(axis=0), members.log_s.mean(axis=0)
     shift = (np.log(result.structure_factor) - mean_log_s[:, : len(result.times_s)]).mean(axis=1, keepdims=True)
     mean_log_s = mean_log_s + shift
+    if winner == CORRECTED:
+        mean_f2 = corrected_law(result.observations, len(result.times_s), mean_f2, times)
     more = carried_on(result.observations, len(result.times_s), mean_f2, result.seed + 17)
     laws = members.f2_variance()
+    scale, unexplained = _beyond_the_laws(result, winner, times, own_speckles)
     c2 = 1.0 + contrast * mean_f2 + (more.c2 if own_speckles else 0.0)
     if own_speckles:
-        c2_sd = result.band_scale * np.sqrt(contrast**2 * laws + more.c2_sd**2)
+        c2_sd = np.sqrt(scale**2 * (contrast**2 * laws + more.c2_sd**2) + contrast**2 * unexplained)
     else:
         sampled = 0.0 if result.stationary else noise_of_squared(mean_f2, result.n_speckles)
         of_contrast = result.contrast_err[:, None, None] * mean_f2
-        c2_sd = np.sqrt(contrast**2 * (result.band_scale**2 * laws + sampled) + of_contrast**2)
+        c2_sd = np.sqrt(contrast**2 * (scale**2 * laws + sampled + unexplained) + of_contrast**2)
     c2[:, np.arange(len(times)), np.arange(len(times))] = 1.0 + result.contrast[:, None]
     s_sd = np.sqrt(members.log_s_variance() + more.log_s_sd**2)
     return _Ahead(c2, c2_sd, mean_log_s, s_sd)
+
+
+def _beyond_the_laws(
+    result: DynamicsFit, winner: str, times: Float64Array, own_speckles: bool
+) -> tuple[float, Float64Array]:
+    """How many times wider than the laws' spread the band is, and a variance of F (n, n) beside it.
+
+    A law that does not describe the run, corrected or not, misses more than laws like it differ by: what its
+    rolling-origin error exceeds the noise by, and more the further ahead. The scale is that of blind forecasts which
+    were not corrected, and says then what these very speckles are missed by.
+    """
+    later = np.maximum(times[:, None], times)
+    score = result.contest.get(winner)
+    if result.describes_data or result.stationary or score is None:
+        return result.band_scale, np.zeros_like(later)
+    own_error = max(score**2 - result.contest_noise**2, 0.0)
+    scale = result.band_scale if own_speckles and winner != CORRECTED else 1.0
+    return scale, own_error * _growth(result, later)
+
+
+def _growth(result: DynamicsFit, times: Float64Array) -> Float64Array:
+    """How the variance of what is not understood grows with the time ahead; 1 where the contest looked, on average."""
+    last = result.times_s[-1]
+    return 0.25 + 4.0 * np.clip((times - last) / max(last, 1e-12), 0.0, None)
 
 
 def _members(result: DynamicsFit, times: Float64Array) -> Ensemble:
@@ -184,6 +213,5 @@ def _baseline(result: DynamicsFit, name: str, times: Float64Array) -> _Ahead:
 def _s_baseline(result: DynamicsFit, name: str, times: Float64Array) -> tuple[Float64Array, Float64Array]:
     log_s = np.log(result.structure_factor)
     guess = S_BASELINES[name](log_s, len(result.times_s), result.times_s, times)
-    ahead = np.clip((times - result.times_s[-1]) / max(result.times_s[-1], 1e-12), 0.0, None)
-    sd = np.sqrt(result.contest_s[name] ** 2 * (0.25 + 4.0 * ahead) + 1.0 / result.n_speckles[:, None])
+    sd = np.sqrt(result.contest_s[name] ** 2 * _growth(result, times) + 1.0 / result.n_speckles[:, None])
     return guess, np.broadcast_to(sd, guess.shape)

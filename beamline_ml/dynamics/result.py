@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.dynamics.contest import NEURAL_ODE, published
+from beamline_ml.dynamics.contest import CORRECTED, LAWS, NEURAL_ODE, best_curve, published
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array
 
-VERSION = 2
+VERSION = 3
 MAX_CHI2 = 3.0
 """Above it a law does not describe a run; figures of laws that the model contains and of others: docs/benchmarks.md."""
 SYSTEMATIC_LOG_D = 0.04
@@ -72,6 +72,10 @@ class DynamicsFit:
     """Rolling-origin RMSE of log S(q, t), by forecaster."""
     contest_margin: float = 0.0
     """How far behind the best simple forecast the neural ODE's RMSE of F may be by chance (one standard error)."""
+    corrected_margin: float = 0.0
+    """The same of the law corrected by what it missed."""
+    contest_noise: float = 0.0
+    """RMSE of F that a forecast without error would have had there, by the noise of the blocks held out."""
     band_scale: float = 1.0
     """How many times wider than foreseen the misses of blind forecasts of this run's own blocks were; at least 1."""
     warnings: tuple[str, ...] = ()
@@ -152,24 +156,30 @@ class DynamicsFit:
 
         None: there was no such contest, or it was not blind.
         """
-        curves = {name: score for name, score in self.contest.items() if name != NEURAL_ODE}
-        if not curves or len(curves) == len(self.contest) or self.contest_margin == 0.0:
+        best = best_curve(self.contest)
+        if best is None or NEURAL_ODE not in self.contest or self.contest_margin == 0.0:
             return None
-        best = min(curves, key=lambda name: curves[name])
-        return best, (self.contest[NEURAL_ODE] - curves[best]) / self.contest_margin
+        return best, (self.contest[NEURAL_ODE] - self.contest[best]) / self.contest_margin
 
     @property
     def winner(self) -> str:
         """Whose forecast of C2 is published (:func:`published`).
 
-        A law that describes the run may be behind by what does not yet say that it is another one; one that does not
-        may not be behind at all.
+        A law that describes the run needs no correction, and may be behind by what does not yet say that it is another
+        one. One that does not may be behind no curve, and is corrected where that does better and leaves no more than
+        noise. A corrected law that leaves no more than noise may be behind a curve by chance.
         """
+        curves = {name: score for name, score in self.contest.items() if name not in LAWS}
+        law, corrected = (self.contest.get(name, np.inf) for name in LAWS)
         if self.describes_data:
-            return published(self.contest, BEYOND_CHANCE * self.contest_margin)
-        _, behind_by = self.best_curve or ("", 0.0)
-        contest = {name: score for name, score in self.contest.items() if name != NEURAL_ODE or behind_by <= 0.0}
-        return published(contest, self.contest_margin)
+            return published(curves | {NEURAL_ODE: law}, BEYOND_CHANCE * self.contest_margin)
+        least = min(curves.values(), default=np.inf)
+        leaves_noise = corrected <= self.contest_noise
+        if law <= least and (law <= corrected or not leaves_noise):
+            return NEURAL_ODE
+        if corrected <= least + leaves_noise * BEYOND_CHANCE * self.corrected_margin:
+            return CORRECTED
+        return published(curves, self.contest_margin)
 
     @property
     def resolution_um(self) -> float:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 METHOD_NAMES = {
     "neural_ode": "the neural ODE",
+    "neural_ode_corrected": "the neural ODE, corrected by what it missed",
     "persistence": "persistence (nothing changes any more)",
     "ageing_kww": "an ageing stretched exponential",
     "homodyne": "a homodyne power law",

@@ -174,23 +174,35 @@ class Case:
     found: DynamicsFit
     ahead: Forecast
 
-    def miss(self, f2: np.ndarray) -> float:
-        """RMSE of |f|^2 over later pairs."""
-        return float(np.sqrt(((f2 - self.truth.f2)[:, LATER[0], LATER[1]] ** 2).mean()))
-
     @property
-    def published(self) -> float:
-        return self.miss((self.ahead.c2 - 1.0) / self.found.contrast[:, None, None])
+    def shown(self) -> np.ndarray:
+        """F as these very speckles show it, later ones too."""
+        return (self.truth.c2 - 1.0) / self.found.contrast[:, None, None]
 
-    @property
-    def rivals(self) -> dict[str, float]:
-        """Misses of the simple forecasts, each computed anew from what was measured."""
+    def miss(self, ahead: Forecast, truth: np.ndarray) -> float:
+        """RMSE of a forecast's F over later pairs."""
+        return _rms_later((ahead.c2 - 1.0) / self.found.contrast[:, None, None] - truth)
+
+    def rivals(self, truth: np.ndarray) -> dict[str, float]:
+        """RMSE of the simple forecasts over later pairs, each computed anew from what was measured."""
         found, contrast = self.found, self.found.contrast[:, None, None]
         seen = Observed((found.c2 - 1.0) / contrast, found.c2_err / contrast, found.times_s, found.q_inv_um)
-        return {name: self.miss(law(seen, self.ahead.times_s)) for name, law in BASELINES.items()}
+        return {name: _rms_later(law(seen, self.ahead.times_s) - truth) for name, law in BASELINES.items()}
+
+    def over_best(self, ahead: Forecast, truth: np.ndarray) -> float:
+        """Error of a forecast over that of the simple one which turned out best."""
+        return self.miss(ahead, truth) / min(self.rivals(truth).values())
+
+    @property
+    def published_over_best(self) -> float:
+        return self.over_best(self.ahead, self.truth.f2)
 
     @property
     def coverage(self) -> float:
         """Share of the true later C2 inside the published band."""
         true = 1.0 + self.found.contrast[:, None, None] * self.truth.f2
         return float(((self.ahead.lower <= true) & (true <= self.ahead.upper))[:, LATER[0], LATER[1]].mean())
+
+
+def _rms_later(off: np.ndarray) -> float:
+    return float(np.sqrt((off[:, LATER[0], LATER[1]] ** 2).mean()))

@@ -5,44 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from beamline_ml.dynamics import CorrelationObservations
 from beamline_ml.dynamics.carry_over import carried_on
-from beamline_ml.dynamics.speckle_noise import unit_deviations
+from tests.dynamics.speckle_runs import CONTRAST, speckle_run
 
-Q = np.linspace(2.0, 5.0, 30)
-N, N_SEEN, N_SPECKLES, CONTRAST = 16, 10, 300.0, 0.3
+N_RINGS, N, N_SEEN, N_SPECKLES = 30, 16, 10, 300.0
 TIMES = np.arange(1.0, N + 1)
 LAG = np.abs(TIMES[:, None] - TIMES)
 
 
 def f2_of(rate: float) -> np.ndarray:
-    return np.exp(-rate * LAG) * np.ones((len(Q), 1, 1))
-
-
-def seen_by(f2: np.ndarray, counting: float, seed: int) -> tuple[CorrelationObservations, np.ndarray]:
-    """Rings of few speckles with counting noise, and what their speckles really add."""
-    rng = np.random.default_rng(seed)
-    added = np.stack([unit_deviations(np.sqrt(ring), CONTRAST, rng)[0][0] for ring in f2]) / np.sqrt(N_SPECKLES)
-    noise = counting * rng.normal(size=added.shape)
-    one = np.ones(len(Q))
-    observed = CorrelationObservations(
-        c2=(1.0 + CONTRAST * f2 + added + noise)[:, :N_SEEN, :N_SEEN],
-        c2_err=np.full((len(Q), N_SEEN, N_SEEN), counting),
-        structure_factor=np.ones((len(Q), N_SEEN)),
-        q_inv_um=Q,
-        times_s=TIMES[:N_SEEN],
-        number_density_per_um2=1.0,
-        n_speckles=N_SPECKLES * one,
-        contrast=CONTRAST * one,
-        contrast_err=1e-4 * one,
-    )
-    return observed, added
+    return np.exp(-rate * LAG) * np.ones((N_RINGS, 1, 1))
 
 
 def future_error(counting: float, seed: int, offset: float = 0.0) -> tuple[float, float]:
     """RMS of what speckles add to later entries, and what is left of it."""
     f2 = f2_of(0.05)
-    observed, added = seen_by(f2, counting, seed)
+    observed, added = speckle_run(f2, TIMES, N_SEEN, N_SPECKLES, counting, seed)
     carried = carried_on(observed, N_SEEN, f2 - offset, seed + 1).c2
     first, second = np.triu_indices(N, k=1)
     later = first[second >= N_SEEN], second[second >= N_SEEN]
