@@ -65,15 +65,15 @@ def _of_law(name: str, cases: list[dict[str, float]]) -> list[Row]:
         row(f"described_{name}", described, f"of {len(cases)}", wanted, "goal"),
         row(
             f"published_over_best_{name}",
-            _mean_of(cases, "published_over_best"),
+            _over_best(cases, "published"),
             "geometric mean",
             1.0,
             "goal, at most",
         ),
-        row(f"own_over_best_{name}", _mean_of(cases, "own_over_best"), "geometric mean", 1.0, "goal, at most"),
+        row(f"own_over_best_{name}", _over_best(cases, "own"), "geometric mean", 1.0, "goal, at most"),
         row(f"coverage_2sigma_{name}", coverage, "share, worst sample", 0.85, "goal"),
     ]
 
 
-def _mean_of(cases: list[dict[str, float]], ratio: str) -> float:
-    return float(np.exp(np.mean([np.log(case[ratio]) for case in cases])))
+def _over_best(cases: list[dict[str, float]], which: str) -> float:
+    return float(np.exp(np.mean([np.log(case[f"{which}_over_best"]) for case in cases])))
