@@ -63,13 +63,7 @@ def _of_law(name: str, cases: list[dict[str, float]]) -> list[Row]:
     described = sum(case["described"] for case in cases)
     return [
         row(f"described_{name}", described, f"of {len(cases)}", wanted, "goal"),
-        row(
-            f"published_over_best_{name}",
-            _over_best(cases, "published"),
-            "geometric mean",
-            1.0,
-            "goal, at most",
-        ),
+        row(f"published_over_best_{name}", _over_best(cases, "published"), "geometric mean", 1.0, "goal, at most"),
         row(f"own_over_best_{name}", _over_best(cases, "own"), "geometric mean", 1.0, "goal, at most"),
         row(f"coverage_2sigma_{name}", coverage, "share, worst sample", 0.85, "goal"),
     ]
