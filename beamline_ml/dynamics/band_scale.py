@@ -37,11 +37,13 @@ def contest_noise(ages: CorrelationObservations, f2: Float64Array, horizons: dic
     f2
         (n_q, n_times, n_times) that speckles and counting scatter about.
     horizons
-        For each origin, in blocks seen, up to where it was asked to foretell.
+        For each origin, in blocks seen, up to where it was asked to foretell; none: the noise is 0.
     """
+    if not horizons:
+        return 0.0
     variance = np.stack([_variance(ages, k, ring) for k, ring in enumerate(f2)])
     asked = [variance[:, *held_out(n_seen, horizon)].ravel() for n_seen, horizon in horizons.items()]
-    return float(np.sqrt(np.nanmean(np.concatenate(asked)))) if asked else 0.0
+    return float(np.sqrt(np.nanmean(np.concatenate(asked))))
 
 
 def _variance(ages: CorrelationObservations, k: int, f2: Float64Array) -> Float64Array:

@@ -58,7 +58,7 @@ def _after(name: str) -> int:
 
 def best_curve(scores: dict[str, float]) -> str | None:
     """The simple forecast with the least score; None without any."""
-    return min(set(scores) - set(LAWS), key=lambda name: scores[name], default=None)
+    return min((name for name in scores if name not in LAWS), key=lambda name: scores[name], default=None)
 
 
 def held_out(n_train: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:

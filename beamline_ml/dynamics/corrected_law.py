@@ -36,7 +36,7 @@ def corrected_law(
     f2
         (n_q, n, n) of the law, at ``times_s``.
     times_s
-        (n,) ages in s, positive; the first ``n_seen`` are those of the run's blocks.
+        (n,) ages in s, increasing from 0 or later; the first ``n_seen`` are those of the run's blocks.
     seed
         Of the replicate speckles that say how noise hangs together.
 
@@ -47,7 +47,9 @@ def corrected_law(
     """
     rng = np.random.default_rng(seed)
     target = compress(observations, n_seen, rng, use_s=False, expected_f2=f2)
-    log_age = np.log(0.5 * (times_s[:, None] + times_s) / times_s[n_seen - 1])
+    age = 0.5 * (times_s[:, None] + times_s) / times_s[n_seen - 1]
+    np.fill_diagonal(age, 1.0)  # where nothing decays; the first may be 0
+    log_age = np.log(age)
     rings = [
         _ring(rows, float(contrast), of_law, log_age)
         for rows, contrast, of_law in zip(target.rings, target.contrast, f2, strict=True)

@@ -7,8 +7,8 @@ persist (``carry_over``), which is what the same detector would measure next. Th
 where blind forecasts of the run's own blocks missed by more than that (``band_scale``), the contrast's error, and by
 how much |f|^2 of as many wave vectors as the run has speckles strays from its mean; where it is about these speckles,
 what cannot be foreseen of their noise instead. A law that does not describe the run may be corrected by what it missed
-(``corrected_law``), and its band holds its rolling-origin error, too. A classical winner's band holds its own
-rolling-origin error and speckle noise.
+(``corrected_law``), and its band holds what its rolling-origin error exceeds the noise by. A classical winner's band
+holds its own rolling-origin error and speckle noise.
 """
 
 from __future__ import annotations

@@ -52,12 +52,12 @@ def test_a_right_law_is_changed_by_less_than_its_speckles_stray() -> None:
 
 
 def test_decays_that_are_over_or_have_not_begun_stay_what_they_are() -> None:
-    """Also where a block is missing."""
+    """Also where a block is missing, and the first is at age 0."""
     still, over = np.ones((N, N)), np.eye(N)
     law = np.stack([still, over, *LAW[2:]])
     run = seen(law, 500.0)
     run.c2[:, 3] = run.c2[:, :, 3] = np.nan
-    found = corrected_law(run, N_SEEN, law, TIMES)
+    found = corrected_law(run, N_SEEN, law, TIMES - TIMES[0])
     assert np.isfinite(found).all()
     assert (found >= 0.0).all()
     assert (found <= 1.0).all()
