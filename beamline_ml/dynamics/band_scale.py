@@ -41,16 +41,18 @@ def contest_noise(ages: CorrelationObservations, f2: Float64Array, horizons: dic
     """
     if not horizons:
         return 0.0
-    variance = np.stack([_variance(ages, k, ring) for k, ring in enumerate(f2)])
+    contrast, speckles = contrasts(ages)[0], speckle_counts(ages)
+    variance = np.stack([_variance(ages, k, ring, contrast[k], speckles[k]) for k, ring in enumerate(f2)])
     asked = [variance[:, *held_out(n_seen, horizon)].ravel() for n_seen, horizon in horizons.items()]
     return float(np.sqrt(np.nanmean(np.concatenate(asked))))
 
 
-def _variance(ages: CorrelationObservations, k: int, f2: Float64Array) -> Float64Array:
+def _variance(
+    ages: CorrelationObservations, k: int, f2: Float64Array, contrast: float, n_speckles: float
+) -> Float64Array:
     """(n_times, n_times) of measured F of a ring; NaN where nothing was measured."""
-    n_times, contrast = len(ages.times_s), float(contrasts(ages)[0][k])
-    noise = ring_noise(ages, k, n_times, 0, float(speckle_counts(ages)[k]), contrast, np.random.default_rng(k), f2)
-    variance = np.full((n_times, n_times), np.nan)
+    noise = ring_noise(ages, k, len(f2), 0, n_speckles, contrast, np.random.default_rng(k), f2)
+    variance = np.full(f2.shape, np.nan)
     variance[ages.measured[k]] = np.diagonal(noise) / contrast**2
     return variance
 

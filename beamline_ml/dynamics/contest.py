@@ -72,7 +72,7 @@ def run_contest(
     observed: Observed,
     log_s: Float64Array,
     blind: dict[int, tuple[Float64Array, Float64Array]],
-    corrected: dict[int, Float64Array] | None = None,
+    corrected: dict[int, Float64Array],
 ) -> Contest:
     """Score the neural ODE's blind predictions and every baseline on the same held-out entries.
 
@@ -85,10 +85,9 @@ def run_contest(
     blind
         For each origin (number of blocks seen): the neural ODE's f^2 (n_q, h, h) and log S (n_q, h) up to a horizon h.
     corrected
-        For the same origins and horizons f^2 of the corrected law; None: it does not compete.
+        For the same origins and horizons f^2 of the corrected law; for none: it does not compete.
     """
-    misses: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *BASELINES)}
-    misses |= {} if corrected is None else {CORRECTED: []}
+    misses: dict[str, list[Float64Array]] = {name: [] for name in (*LAWS, *BASELINES)}
     s_misses: dict[str, list[Float64Array]] = {name: [] for name in (NEURAL_ODE, *S_BASELINES)}
     for n_train, (ode_f2, ode_log_s) in blind.items():
         horizon = ode_f2.shape[1]
@@ -96,7 +95,7 @@ def run_contest(
         measured = observed.f[:, first, second]
         truth = np.where(np.isfinite(measured), measured, np.nan)
         misses[NEURAL_ODE].append(ode_f2[:, first, second] - truth)
-        if corrected is not None:
+        if n_train in corrected:
             misses[CORRECTED].append(corrected[n_train][:, first, second] - truth)
         for name, baseline in BASELINES.items():
             guess = baseline(observed.until(n_train), observed.times_s[:horizon])

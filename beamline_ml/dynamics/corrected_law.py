@@ -24,7 +24,7 @@ LEAST, MOST = 1e-6, 1.0 - 1e-6
 
 
 def corrected_law(
-    observations: CorrelationObservations, n_seen: int, f2: Float64Array, times_s: Float64Array, seed: int = 0
+    observations: CorrelationObservations, n_seen: int, f2: Float64Array, times_s: Float64Array
 ) -> Float64Array:
     """|f|^2 of a law (n_q, n, n), corrected by the first ``n_seen`` blocks of a run.
 
@@ -37,16 +37,13 @@ def corrected_law(
         (n_q, n, n) of the law, at ``times_s``.
     times_s
         (n,) ages in s, increasing from 0 or later; the first ``n_seen`` are those of the run's blocks.
-    seed
-        Of the replicate speckles that say how noise hangs together.
 
     Returns
     -------
     numpy.ndarray
         (n_q, n, n) float64 in 0..1, one on the diagonal.
     """
-    rng = np.random.default_rng(seed)
-    target = compress(observations, n_seen, rng, use_s=False, expected_f2=f2)
+    target = compress(observations, n_seen, np.random.default_rng(0), use_s=False, expected_f2=f2)
     age = 0.5 * (times_s[:, None] + times_s) / times_s[n_seen - 1]
     np.fill_diagonal(age, 1.0)  # where nothing decays; the first may be 0
     log_age = np.log(age)

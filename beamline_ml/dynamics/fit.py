@@ -261,12 +261,10 @@ def _contest(
     if not stationary and progress.n_times < n_times:
         progress.blind[progress.n_times], progress.blind_log_s[progress.n_times] = f2, log_s
     blind = {n: _blind(ages, progress, n) for n in _origins(progress, n_times)}
-    corrected = None
+    corrected = {} if stationary else {n: _corrected(ages, progress.blind[n], n) for n in blind}
     if stationary:
         # One lag-dependent law for the whole run: every part of it is predicted by the same curve.
         blind = {round(part * n_times): (f2, log_s) for part in (FIRST_ORIGIN, 0.7)}
-    else:
-        corrected = {n: _corrected(ages, progress.blind[n], n) for n in blind}
     measured = Observed((ages.c2 - 1.0) / contrast, ages.c2_err / contrast, ages.times_s, ages.q_inv_um)
     return run_contest(measured, log_s_of(ages), blind, corrected)
 

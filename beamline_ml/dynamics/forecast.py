@@ -171,7 +171,7 @@ def _beyond_the_laws(
 
 
 def _growth(result: DynamicsFit, times: Float64Array) -> Float64Array:
-    """How the variance of what is not understood grows with the time ahead; 1 where the contest looked, on average."""
+    """How the variance of what is not understood grows: a quarter at the end of the run, four more one run later."""
     last = result.times_s[-1]
     return 0.25 + 4.0 * np.clip((times - last) / max(last, 1e-12), 0.0, None)
 
