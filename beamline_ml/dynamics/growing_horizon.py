@@ -38,6 +38,8 @@ class Evaluation:
     """What the steps lower."""
     chi2: float
     """1 where noise alone explains the data."""
+    chi2_err: float = 0.0
+    """Standard deviation of ``chi2`` by noise alone."""
 
     @classmethod
     def nowhere(cls, m: int) -> Evaluation:

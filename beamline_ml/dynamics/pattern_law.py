@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from beamline_ml.dynamics.contest import NEURAL_ODE, best_curve
 from beamline_ml.dynamics.flow import Surrogates, follow
 from beamline_ml.dynamics.motion_law import MotionLaw
 from beamline_ml.dynamics.one_body import OneBody
+from beamline_ml.dynamics.pattern_baselines import PATTERN_BASELINES, FadingPictures
+from beamline_ml.dynamics.pattern_contest import PatternContest
 from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.patterns import PatternScattering, expected_photons
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
+from beamline_ml.dynamics.steadiness import Steadiness
 from beamline_ml.dynamics.tangent_motion import integration_grid, shortest_spacing_s
-from beamline_ml.records import Float64Array
+from beamline_ml.records import BoolArray, Float64Array
+
+OF_CHI2 = 0.002
+"""By which chi-squared may exceed 1 beside chance: splines only approach a force."""
+BEYOND_CHANCE = 5.0
+"""Standard deviations that are still taken for chance."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,66 @@ class PatternFit:
     """All of it, known and found."""
     n_drift: int = 0
     """How many of the drift's numbers were fitted: 0, 2 (its velocity) or 6 (its gradient, too)."""
+    chi2_err: float = 0.0
+    """Standard deviation of ``chi2`` by photon noise."""
+    steadiness: Steadiness = field(default_factory=Steadiness)
+    """Whether all parts of the run ask for the same law."""
+    contest: PatternContest | None = None
+    """Who foretold frames of this run best that nobody had seen; None where there was no room for it."""
+    curve: FadingPictures | None = None
+    """What the best simple forecast expects of all pixels from the last frame on; None where the law describes the run.
+    """
+
+    @property
+    def most_chi2(self) -> float:
+        """Above it photon noise does not explain what the law missed."""
+        return 1.0 + OF_CHI2 + BEYOND_CHANCE * self.chi2_err
+
+    @property
+    def describes_data(self) -> bool:
+        """Whether photon noise explains what the law missed of the run, and all its parts ask for the same law."""
+        return self.chi2 <= self.most_chi2 and self.steadiness.beyond_chance <= BEYOND_CHANCE
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What is to be said where it does not."""
+        if self.describes_data:
+            return ()
+        why = []
+        if self.chi2 > self.most_chi2:
+            why.append(f"chi-squared {self.chi2:.3f} (limit {self.most_chi2:.3f})")
+        if self.steadiness.beyond_chance > BEYOND_CHANCE:
+            why.append(
+                "parts of the run ask for different laws, "
+                f"{self.steadiness.beyond_chance:.1f} standard deviations beyond chance (limit {BEYOND_CHANCE:g})"
+            )
+        return (
+            f"The model does not describe the data: {'; '.join(why)}. "
+            "Its forecast is published only where no simple one foretold the run's own frames better. "
+            "Ask for a drift or angular_harmonics, or fit correlations if particles diffuse.",
+        )
+
+    @property
+    def winner(self) -> str:
+        """Whose forecast is published: a law that does not describe the run must not be behind a simple one."""
+        scores = {} if self.contest is None else self.contest.scores
+        best = best_curve(scores)
+        if best is None or self.curve is None or self.describes_data:
+            return NEURAL_ODE
+        return NEURAL_ODE if scores[NEURAL_ODE] <= scores[best] else best
+
+    def judged(self, contest: PatternContest | None, counts: NDArray[Any], times_s: Float64Array) -> PatternFit:
+        """The same after a contest, with its doubts, and with the best simple forecast where there are any.
+
+        Parameters
+        ----------
+        counts, times_s
+            (n_frames, size, size) photons and (n_frames,) times that this goes on from.
+        """
+        kept = tuple(said for said in self.warnings if said not in self.doubts)
+        found = replace(self, contest=contest, curve=None, warnings=(*kept, *self.doubts))
+        best = None if contest is None or found.describes_data else best_curve(contest.scores)
+        return replace(found, curve=_continued(best, counts, times_s, self.scattering.used)) if best else found
 
     @property
     def law(self) -> MotionLaw:
@@ -96,6 +167,15 @@ class PatternFit:
         """Expected photons, (n_times, size, size), at any times from the first one on."""
         x = self.positions(times_s, start_um)
         return expected_photons(self.scattering, self.photons_per_intensity, x)
+
+
+def _continued(name: str, counts: NDArray[Any], times_s: Float64Array, used: BoolArray) -> FadingPictures:
+    """What a simple forecast expects of all pixels; those that are not used stay dark."""
+    flat = np.flatnonzero(used.ravel())
+    found = PATTERN_BASELINES[name](counts.reshape(len(counts), -1)[:, flat], times_s)
+    pictures = np.zeros((len(found.pictures), used.size), np.complex128)
+    pictures[:, flat] = found.pictures
+    return replace(found, pictures=pictures)
 
 
 def open_particles(start_um: Float64Array, times_s: Float64Array, longest_s: float | None = None) -> Surrogates:

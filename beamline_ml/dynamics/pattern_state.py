@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
 from beamline_ml.records import Float64Array, IntArray
 
-VERSION = 4
+VERSION = 5
+RECENT_FRAMES = 16
+"""That are kept for simple forecasts to go on from."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class PatternState:
     pixels: IntArray
     """(n_pixels,) flat indices of the pixels that are looked at."""
     n_frames: int
+    recent_counts: NDArray[Any]
+    """(n_recent, size, size) photons of the last frames, ``RECENT_FRAMES`` at most."""
+    recent_s: Float64Array
+    """(n_recent,) their times."""
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as named arrays (a checkpoint); :meth:`from_arrays` goes on from there, bit for bit."""

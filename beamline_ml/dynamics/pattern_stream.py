@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamline_ml.dynamics.flow import follow_with_tangents
+from beamline_ml.dynamics.flow import follow, follow_with_tangents
 from beamline_ml.dynamics.growing_horizon import Evaluation
+from beamline_ml.dynamics.pattern_contest import PatternContest, light_around, of_frames
 from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
-from beamline_ml.dynamics.pattern_state import PatternState
+from beamline_ml.dynamics.pattern_state import RECENT_FRAMES, PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
-from beamline_ml.dynamics.photon_information import photon_information
+from beamline_ml.dynamics.photon_information import distance_px, photon_information
 from beamline_ml.dynamics.statistical_gauss_newton import OPEN_BENDS, Belief, belief_from
+from beamline_ml.dynamics.steadiness import of_more
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
@@ -49,14 +51,18 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
     """The fit after one more block: counts (n_frames, size, size) at times (n_frames,) after the state's end."""
     block = _Block(fit, state, counts, np.append(state.end_s, times_s))
     prior = block.belief(state.information, state.vector - state.information @ state.mean, state.mean, state.smoothness)
-    mean = state.mean
+    mean, seen = state.mean, block.evaluate(state.mean)
+    steadiness = fit.steadiness.with_more(of_more(seen, prior.covariance))
+    contest = block.contest()
     for _ in range(STEPS):
-        target = block.combined(block.evaluate(mean), mean, prior.smoothness)
+        target = block.combined(seen, mean, prior.smoothness)
         mean = _trusted(mean, target.mean, prior)
-    seen = block.evaluate(mean)
+        seen = block.evaluate(mean)
     at = block.combined(seen, mean, prior.smoothness)
     n_before, n_new = state.n_frames, len(times_s)
     chi2 = (n_before * fit.chi2 + n_new * seen.chi2) / (n_before + n_new)
+    chi2_err = float(np.hypot(n_before * fit.chi2_err, n_new * seen.chi2_err)) / (n_before + n_new)
+    recent_counts, recent_s = np.concatenate([state.recent_counts, counts]), np.append(state.recent_s, times_s)
     carried = replace(
         state,
         mean=mean,
@@ -68,11 +74,13 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
         end_um=block.end_um,
         end_tangent=block.end_tangent,
         n_frames=state.n_frames + n_new,
+        recent_counts=recent_counts[-RECENT_FRAMES:],
+        recent_s=recent_s[-RECENT_FRAMES:],
     )
     law = fit.law.with_parameters(state.unit * mean[:-1])
     covariance = np.outer(state.unit, state.unit) * at.covariance[:-1, :-1] * max(1.0, chi2)
     n = len(fit.coefficients)
-    return replace(
+    found = replace(
         fit.with_law(law),
         covariance=covariance[:n, :n],
         chi2=chi2,
@@ -83,7 +91,13 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
         times_s=np.append(fit.times_s[: fit.used_frames], times_s),
         used_frames=carried.n_frames,
         state=carried,
+        chi2_err=chi2_err,
+        steadiness=steadiness,
+        # What had been said of the law is said anew.
+        warnings=tuple(said for said in fit.warnings if said not in fit.doubts),
     )
+    together = contest if fit.contest is None else fit.contest.joined(contest)
+    return found.judged(together, carried.recent_counts, carried.recent_s)
 
 
 def _trusted(old: Float64Array, new: Float64Array, belief: Belief) -> Float64Array:
@@ -102,6 +116,16 @@ class _Block:
         self._fit, self._state, self._counts, self._times_s = fit, state, counts, times_s
         self.end_um, self.end_tangent = state.end_um, state.end_tangent
 
+    def contest(self) -> PatternContest:
+        """Who foretold the block best from the frames before it."""
+        state, fit = self._state, self._fit
+        x = follow(open_particles(state.end_um, self._times_s), fit.law, 0.0, "rk4")[1:]
+        counts = np.concatenate([state.recent_counts, self._counts])
+        asked = counts.reshape(len(counts), -1)[:, state.pixels]
+        light = light_around(asked, distance_px(fit.scattering.used.shape)[state.pixels])
+        expected = fit.photons_per_intensity * fit.scattering.at_pixels(x, state.pixels)
+        return of_frames(asked, np.append(state.recent_s, self._times_s[1:]), light, expected)
+
     def evaluate(self, mean: Float64Array) -> Evaluation:
         """What the block says; keeps the particles at its end."""
         state, fit = self._state, self._fit
@@ -113,14 +137,9 @@ class _Block:
         if not (np.isfinite(x).all() and np.isfinite(tangents).all()):
             raise FitRefused("The particles' motion is not finite.", "Fit the run again from its beginning.")
         self.end_um, self.end_tangent = x[-1], unit * tangents[-1]
-        return photon_information(
-            fit.scattering,
-            self._counts,
-            x[1:],
-            state.unit * tangents[1:, :, :, :-1],
-            state.pixels,
-            state.first_photons_per_intensity * np.exp(mean[-1]),
-        )
+        scale = state.first_photons_per_intensity * float(np.exp(mean[-1]))
+        slopes = state.unit * tangents[1:, :, :, :-1]
+        return photon_information(fit.scattering, self._counts, x[1:], slopes, state.pixels, scale)
 
     def combined(self, seen: Evaluation, at: Float64Array, smoothness: float | Float64Array) -> Belief:
         """Belief from all frames, linearised at ``at``."""

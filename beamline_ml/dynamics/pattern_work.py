@@ -12,15 +12,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from beamline_ml.dynamics.flow import follow_with_tangents
+from beamline_ml.dynamics.flow import follow, follow_with_tangents
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.motion_law import MotionLaw
 from beamline_ml.dynamics.one_body import OneBody
+from beamline_ml.dynamics.pattern_contest import light_around, pattern_contest
 from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
-from beamline_ml.dynamics.pattern_state import PatternState
+from beamline_ml.dynamics.pattern_state import RECENT_FRAMES, PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
-from beamline_ml.dynamics.photon_information import chosen_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.photon_information import (
+    chosen_pixels,
+    distance_px,
+    photon_information,
+    photons_per_intensity,
+)
 from beamline_ml.dynamics.statistical_gauss_newton import (
     CLOSED_BENDS,
     OPEN_BENDS,
@@ -30,8 +36,9 @@ from beamline_ml.dynamics.statistical_gauss_newton import (
     belief_from,
     prior_precision,
 )
+from beamline_ml.dynamics.steadiness import Steadiness, of_beginning
 from beamline_ml.errors import FitRefused
-from beamline_ml.records import Float64Array
+from beamline_ml.records import Float64Array, IntArray
 
 MOST_PIXELS = 4096
 """For the last stage, which decides the answer."""
@@ -86,6 +93,7 @@ class PatternWork:
         self._longest = np.full(len(mean), LONGEST_STEP)
         self._longest[m:-1] = LONGEST_MOVE
         self._known: tuple[int, Evaluation] | None = None
+        self._blind: dict[int, Float64Array] = {}
         used, rng = observations.scattering.used, np.random.default_rng(seed)
         self.pixels = chosen_pixels(observations.counts, used, rng)
         self._last_pixels = chosen_pixels(observations.counts, used, rng, MOST_PIXELS)
@@ -96,6 +104,8 @@ class PatternWork:
         """One damped Gauss-Newton step; shortens it until the misfit does not grow. Returns its fall."""
         belief = self._belief
         if self._known is None or self._known[0] != horizon:
+            if self._known is not None:
+                self._blind[self._known[0]] = self._foretold(self._known[0], horizon)
             self._known = (horizon, self._evaluate(belief.mean, horizon))
         here = self._known[1]
         if not np.isfinite(here.misfit):
@@ -122,6 +132,22 @@ class PatternWork:
         self._belief = Belief(belief.mean, target.covariance, smoother, here.chi2)
         return 0.0
 
+    def _foretold(self, n_seen: int, horizon: int) -> Float64Array:
+        """(horizon - n_seen, n_pixels) photons that are expected of frames not yet seen, at the last stage's pixels."""
+        mean, seen = self._belief.mean, self.observations
+        particles = open_particles(self._start_of(mean), seen.times_s[:horizon])
+        x = follow(particles, self._law_of(mean), 0.0, "rk4")[n_seen:]
+        return self.scale * np.exp(mean[-1]) * seen.scattering.at_pixels(x, self._last_pixels)
+
+    def _steadiness(self, horizon: int) -> Steadiness:
+        """Whether both halves of the frames up to the horizon ask for the same law."""
+        if self._known is None or self._known[0] != horizon or not np.isfinite(self._known[1].misfit):
+            return Steadiness()
+        mean, whole = self._belief.mean, self._known[1]
+        half = self._of_frames(mean, horizon // 2, self._pixels_of(horizon))
+        law = np.append(np.arange(self._m), len(mean) - 1)
+        return of_beginning(half, whole, self._belief.covariance, mean - self._prior_mean, law)
+
     def _bends(self, horizon: int) -> tuple[Bends, ...]:
         # What is left of a corrected start's errors would show as a force at contact.
         known = self._free is None and horizon == len(self.observations.times_s)
@@ -147,17 +173,32 @@ class PatternWork:
 
     def _evaluate(self, mean: Float64Array, horizon: int) -> Evaluation:
         """What the frames up to the horizon say, and what was said of the start."""
-        seen = self.observations
-        x, tangents = self._motion(mean, horizon)
-        if not (np.isfinite(x).all() and np.abs(tangents).max() < LARGEST_TANGENT):
-            return Evaluation.nowhere(len(mean))
-        pixels = self._last_pixels if horizon == len(seen.times_s) else self.pixels
-        scale = self.scale * np.exp(mean[-1])
-        found = photon_information(seen.scattering, seen.counts[:horizon], x, tangents, pixels, scale)
+        found = self._of_frames(mean, horizon, self._pixels_of(horizon))
         return replace(found, misfit=found.misfit + float((mean[self._m : -1] ** 2).sum()))
 
+    def _of_frames(self, mean: Float64Array, n_frames: int, pixels: IntArray) -> Evaluation:
+        """What the first frames say at some pixels."""
+        x, tangents = self._motion(mean, n_frames)
+        if not (np.isfinite(x).all() and np.abs(tangents).max() < LARGEST_TANGENT):
+            return Evaluation.nowhere(len(mean))
+        seen, scale = self.observations, self.scale * np.exp(mean[-1])
+        return photon_information(seen.scattering, seen.counts[:n_frames], x, tangents, pixels, scale)
+
+    def _pixels_of(self, horizon: int) -> IntArray:
+        """Those that a stage looks at."""
+        return self._last_pixels if horizon == len(self.observations.times_s) else self.pixels
+
     def result(self, horizon: int, warnings: tuple[str, ...]) -> PatternFit:
-        """The fit so far."""
+        """The fit so far, held against simple forecasts."""
+        seen = self.observations
+        counts, times_s = seen.counts[:horizon], seen.times_s[:horizon]
+        asked = counts.reshape(horizon, -1)[:, self._last_pixels]
+        light = light_around(asked, distance_px(seen.scattering.used.shape)[self._last_pixels])
+        contest = pattern_contest(asked, times_s, light, self._blind)
+        found = replace(self._result(horizon), warnings=(*warnings, *self._unseen()))
+        return found.judged(contest, counts, times_s)
+
+    def _result(self, horizon: int) -> PatternFit:
         belief, observations, free = self._belief, self.observations, self._free
         unit = np.ones(len(belief.mean) - 1)
         unit[: self._m] = self._unit
@@ -177,11 +218,12 @@ class PatternWork:
             photons_per_intensity=self.scale * float(np.exp(belief.mean[-1])),
             mode=_mode(self._model, corrected=free is not None),
             joint_covariance=None if len(joint) == n else joint,
-            warnings=(*warnings, *self._unseen()),
             state=self._state(horizon),
             angular_coefficients=law.splines[1:],
             drift=law.drift,
             n_drift=law.n_drift,
+            chi2_err=0.0 if self._known is None else self._known[1].chi2_err,
+            steadiness=self._steadiness(horizon),
         )
 
     def _unseen(self) -> tuple[str, ...]:
@@ -224,6 +266,8 @@ class PatternWork:
             end_tangent=end_tangent,
             pixels=self.pixels,
             n_frames=horizon,
+            recent_counts=self.observations.counts[:horizon][-RECENT_FRAMES:],
+            recent_s=self.observations.times_s[:horizon][-RECENT_FRAMES:],
         )
 
 

@@ -79,6 +79,10 @@ class PatternScattering:
         amplitude = (row * self.weight(x_um)) @ col.T
         return np.asarray(np.abs(amplitude) ** 2 * self.response * self.used, np.float64)
 
+    def at_pixels(self, x_um: Float64Array, pixels: IntArray) -> Float64Array:
+        """Patterns of particles (n_times, n, 2) um at flat pixel indices: (n_times, n_pixels)."""
+        return np.stack([self.with_tangents(at, np.empty((*at.shape, 0)), pixels)[0] for at in x_um])
+
     def with_tangents(
         self, x_um: Float64Array, tangent: Float64Array, pixels: IntArray
     ) -> tuple[Float64Array, Float64Array]:

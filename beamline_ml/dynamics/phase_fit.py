@@ -19,7 +19,13 @@ from beamline_ml.dynamics.neighbours import build_pairs
 from beamline_ml.dynamics.patterns import expected_photons
 from beamline_ml.dynamics.phase_kernel import phase_tangent
 from beamline_ml.dynamics.phase_patterns import PhaseObservations, PhaseScattering
-from beamline_ml.dynamics.photon_information import brightest_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.photon_information import (
+    MOST_CHI2,
+    brightest_pixels,
+    photon_information,
+    photons_per_intensity,
+    unexplained,
+)
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.statistical_gauss_newton import EVEN, SMOOTHNESS_RANGE, roughness
@@ -50,6 +56,11 @@ class PhaseFit:
     used_frames: int
     photons_per_intensity: float
     warnings: tuple[str, ...] = ()
+
+    @property
+    def describes_data(self) -> bool:
+        """Whether photon noise explains what the law missed of the run."""
+        return self.chi2 <= MOST_CHI2
 
     def kernel(self, r_um: Float64Array) -> tuple[Float64Array, Float64Array]:
         """(3, n_r) values of f, g (um/s) and k (rad/s) at r, and their standard deviations."""
@@ -207,5 +218,5 @@ class _Work:
             times_s=self.observations.times_s,
             used_frames=horizon,
             photons_per_intensity=self.scale * float(np.exp(self.mean[-1])),
-            warnings=warnings,
+            warnings=(*warnings, *unexplained(seen.chi2)),
         )

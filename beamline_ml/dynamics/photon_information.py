@@ -25,6 +25,8 @@ HUBER = 4.0
 """Square root of the deviance from which on a count pulls no harder: bad pixels, cosmic rays."""
 DARK = 0.02
 """Counts d in the deviance."""
+MOST_CHI2 = 1.2
+"""Above it photon noise does not explain a run, also where pixels were chosen by the photons that they saw."""
 TABLE = (-12.0, 7.0, 200)
 """First and last natural logarithm of expected photons in the table of expected misfits, and how many."""
 
@@ -49,19 +51,27 @@ def photon_misfit(counts: NDArray[Any], expected: Float64Array) -> tuple[Float64
 
 def expected_misfit(expected: Float64Array) -> Float64Array:
     """Mean of :func:`photon_misfit` over Poisson counts."""
-    known, values = _expected_misfits()
-    return np.asarray(np.interp(np.log(np.maximum(expected, 1e-30)), known, values), np.float64)
+    logs, means, _ = _misfits_by_chance()
+    return np.asarray(np.interp(np.log(np.maximum(expected, 1e-30)), logs, means), np.float64)
+
+
+def misfit_variance(expected: Float64Array) -> Float64Array:
+    """Variance of :func:`photon_misfit` over Poisson counts."""
+    logs, _, variances = _misfits_by_chance()
+    return np.asarray(np.interp(np.log(np.maximum(expected, 1e-30)), logs, variances), np.float64)
 
 
 @cache
-def _expected_misfits() -> tuple[Float64Array, Float64Array]:
-    """Logarithms of expected photons, and the mean misfit there."""
+def _misfits_by_chance() -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Logarithms of expected photons, and mean and variance of the misfit there."""
     logs = np.linspace(*TABLE)
-    means = []
+    means, variances = [], []
     for e in np.exp(logs):
         n = np.arange(poisson.ppf(1e-9, e), poisson.isf(1e-9, e) + 3.0)
-        means.append(poisson.pmf(n, e) @ photon_misfit(n, np.full(len(n), e))[0])
-    return logs, np.array(means)
+        chance, misfit = poisson.pmf(n, e), photon_misfit(n, np.full(len(n), e))[0]
+        means.append(chance @ misfit)
+        variances.append(chance @ misfit**2 - means[-1] ** 2)
+    return logs, np.array(means), np.array(variances)
 
 
 def photon_information(
@@ -86,7 +96,8 @@ def photon_information(
         Photons per unit of intensity.
     """
     m = tangents.shape[3] + 1
-    information, pull, misfit, by_chance = np.zeros((m, m)), np.zeros(m), 0.0, 0.0
+    information, pull = np.zeros((m, m)), np.zeros(m)
+    misfit, by_chance, variance = 0.0, 0.0, 0.0
     for frame, at, tangent in zip(counts, states, tangents, strict=True):
         value, slope = scattering.with_tangents(at, tangent, pixels)
         expected = scale * value
@@ -98,7 +109,16 @@ def photon_information(
         pull += rows.T @ (weight * (seen - expected))
         misfit += float(deviance.sum())
         by_chance += float(expected_misfit(expected).sum())
-    return Evaluation(information, pull, misfit, misfit / max(by_chance, 1e-30))
+        variance += float(misfit_variance(expected).sum())
+    by_chance = max(by_chance, 1e-30)
+    return Evaluation(information, pull, misfit, misfit / by_chance, float(np.sqrt(variance)) / by_chance)
+
+
+def unexplained(chi2: float) -> tuple[str, ...]:
+    """What is to be said of a chi-squared above ``MOST_CHI2``; nothing of others."""
+    if chi2 <= MOST_CHI2:
+        return ()
+    return (f"The model does not describe the data: chi-squared {chi2:.3f} (limit {MOST_CHI2:g}).",)
 
 
 def photons_per_intensity(frame: NDArray[Any], expected: Float64Array, used: BoolArray) -> float:
@@ -121,11 +141,16 @@ def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generato
     flat = np.flatnonzero(used.ravel()).astype(np.int64)
     if len(flat) <= most:
         return flat
-    row, column = (np.arange(n) - n // 2 for n in used.shape)
-    ring = np.rint(np.hypot(row[:, None], column[None, :])).astype(np.int64).ravel()[flat]
+    ring = distance_px(used.shape)[flat]
     share = (np.bincount(ring, weights=light[flat]) / np.maximum(np.bincount(ring), 1))[ring]
     # Rings without a photon come last, but they may be needed.
     return _drawn(flat, share + 1e-12 * share.max(), most, rng)
+
+
+def distance_px(shape: tuple[int, ...]) -> IntArray:
+    """(rows * columns,) distance of every pixel from the direct beam, rounded."""
+    row, column = (np.arange(n) - n // 2 for n in shape)
+    return np.rint(np.hypot(row[:, None], column[None, :])).astype(np.int64).ravel()
 
 
 def brightest_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator, most: int = N_PIXELS) -> IntArray:

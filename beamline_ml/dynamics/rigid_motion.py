@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from beamline_ml.dynamics.growing_horizon import Evaluation, damped, fit_growing
 from beamline_ml.dynamics.mapped_scattering import MappedScattering
 from beamline_ml.dynamics.patterns import PatternScattering, expected_photons
-from beamline_ml.dynamics.photon_information import brightest_pixels, photon_information, photons_per_intensity
+from beamline_ml.dynamics.photon_information import (
+    MOST_CHI2,
+    brightest_pixels,
+    photon_information,
+    photons_per_intensity,
+    unexplained,
+)
 from beamline_ml.dynamics.start_refinement import refuse_wrong_start
 from beamline_ml.dynamics.tangent_motion import motion_with_tangents, shortest_spacing_s
 from beamline_ml.errors import FitRefused
@@ -133,6 +139,11 @@ class RigidFit:
     used_frames: int
     photons_per_intensity: float
     warnings: tuple[str, ...] = ()
+
+    @property
+    def describes_data(self) -> bool:
+        """Whether photon noise explains what the law missed of the run."""
+        return self.chi2 <= MOST_CHI2
 
     def velocity(self, u_um: Float64Array) -> Float64Array:
         """F at (n, 2) um, (n, 2) um/s; polynomials mean nothing far from where the run has been."""
@@ -293,5 +304,5 @@ class _Work:
             times_s=seen.times_s,
             used_frames=horizon,
             photons_per_intensity=self.scale * float(np.exp(self.mean[-1])),
-            warnings=warnings,
+            warnings=(*warnings, *unexplained(known.chi2)),
         )
