@@ -4,7 +4,7 @@ Where particles come close to each other, small errors of the force grow; single
 differ from law to law. Their mean over draws from the posterior is the best guess in the mean square, and their spread
 says where it can be trusted. Of a law that does not describe the run it says nothing: such a law, or the simple
 forecast that foretold the run's own frames better, has a band that holds what it missed there, growing with the time
-ahead.
+ahead, and of the law's speckles only what is then still known of them is published (``pattern_misses``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from beamline_ml.dynamics.contest import NEURAL_ODE
-from beamline_ml.dynamics.pattern_contest import UNRELATED, light_around
+from beamline_ml.dynamics.pattern_baselines import FadingPictures
+from beamline_ml.dynamics.pattern_contest import UNRELATED, PatternContest, light_around
 from beamline_ml.dynamics.pattern_law import PatternFit
+from beamline_ml.dynamics.pattern_misses import grown, of_displaced, square_displacement_um2
 from beamline_ml.dynamics.photon_information import distance_px
 from beamline_ml.records import Float64Array
 
@@ -69,34 +71,48 @@ def forecast_patterns(
         mean = mean + off / (k + 1)
         square = square + off * (patterns - mean)
     photons, variance = np.asarray(mean, np.float64), np.asarray(square, np.float64) / (len(members) - 1)
-    scores = {} if found.contest is None else found.contest.scores
-    if start_um is not None:
-        # No simple forecast knows another sample.
-        missed = _missed(found, NEURAL_ODE, photons, times_s - times_s[0])
-        return PatternForecast(times_s, photons, np.sqrt(variance + missed), NEURAL_ODE, scores)
-    ahead_s, winner = times_s - found.times_s[found.used_frames - 1], found.winner
-    missed = _missed(found, winner, photons, ahead_s)
-    if winner != NEURAL_ODE and found.curve is not None:
-        later = ahead_s > 0.0
-        photons[later] = found.curve.at(times_s[later]).reshape(-1, *photons.shape[1:])
-        variance[later] = 0.0
-    refused = STAYS if winner in ("persistence", "mean") else None
-    return PatternForecast(times_s, photons, np.sqrt(variance + missed), winner, scores, refused)
-
-
-def _missed(found: PatternFit, name: str, photons: Float64Array, ahead_s: Float64Array) -> Float64Array:
-    """(n_times, size, size) mean square that a forecast is expected to miss; 0 where the law describes the run.
-
-    As much as in the contest where it looked as far ahead. Particles that move at a wrong speed are off by ever more,
-    in proportion to the time, up to what patterns that have nothing in common differ by.
-    """
+    as_drawn = PatternForecast(times_s, photons, np.sqrt(variance))
     if found.contest is None or found.describes_data:
-        return np.zeros_like(photons)
-    square = found.contest.scores[name] ** 2
-    grown = square * (np.clip(ahead_s, 0.0, None) / found.contest.ahead_s) ** 2
-    share = np.minimum(grown, max(UNRELATED, square))
-    light = light_around(photons.reshape(len(photons), -1), distance_px(photons.shape[1:])).reshape(photons.shape[1:])
-    return np.asarray(share[:, None, None] * (light * found.scattering.used) ** 2, np.float64)
+        return as_drawn if found.contest is None else replace(as_drawn, contest=found.contest.scores)
+    # No simple forecast knows another sample.
+    if start_um is not None:
+        return _of_wrong_law(as_drawn, found, found.contest, times_s - times_s[0])
+    ahead_s = times_s - found.times_s[found.used_frames - 1]
+    if found.winner == NEURAL_ODE or found.curve is None:
+        return _of_wrong_law(as_drawn, found, found.contest, ahead_s)
+    return _of_curve(as_drawn, found, found.contest, found.curve, ahead_s)
+
+
+def _of_wrong_law(
+    law: PatternForecast, found: PatternFit, contest: PatternContest, ahead_s: Float64Array
+) -> PatternForecast:
+    """What is left of a law's forecast after what it missed of the run."""
+    scattering, light = found.scattering, _light(law, found)
+    q = scattering.radius_inv_um
+    there_um2 = square_displacement_um2(contest.scores[NEURAL_ODE] ** 2, light, q)
+    photons, missed = of_displaced(law.photons, light, q, there_um2 * grown(ahead_s, contest.ahead_s))
+    return replace(law, photons=photons, photons_sd=np.sqrt(law.photons_sd**2 + missed), contest=contest.scores)
+
+
+def _of_curve(
+    law: PatternForecast, found: PatternFit, contest: PatternContest, curve: FadingPictures, ahead_s: Float64Array
+) -> PatternForecast:
+    """The law's patterns of the run, and the simple forecast's of what comes after."""
+    later, square = ahead_s > 0.0, contest.scores[found.winner] ** 2
+    photons, deviation = law.photons.copy(), law.photons_sd.copy()
+    photons[later] = curve.at(law.times_s[later]).reshape(-1, *photons.shape[1:])
+    share = np.minimum(square * grown(ahead_s[later], contest.ahead_s), max(UNRELATED, square))
+    deviation[later] = np.sqrt(share)[:, None, None] * _light(law, found)
+    refused = STAYS if found.winner in ("persistence", "mean") else None
+    return PatternForecast(law.times_s, photons, deviation, found.winner, contest.scores, refused)
+
+
+def _light(law: PatternForecast, found: PatternFit) -> Float64Array:
+    """(size, size) mean photons as far from the direct beam; none where a pixel is not used."""
+    used = found.scattering.used
+    light = np.zeros(used.shape)
+    light[used] = light_around(law.photons[:, used], distance_px(used.shape)[used.ravel()])
+    return light
 
 
 def _drawn(found: PatternFit, n_members: int, rng: np.random.Generator) -> list[PatternFit]:
