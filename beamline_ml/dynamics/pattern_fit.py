@@ -78,6 +78,9 @@ def fit_patterns(
     if as_given is not None and (best is None or best.chi2 >= min(as_given.chi2, CORRECTED_CHI2)):
         return as_given
     if best is not None and best.chi2 <= CORRECTED_CHI2:
+        if as_given is not None and not _is_near(observations.start_um, best):
+            # A start that explains the first frame: the law is to blame, and the fit's doubts say so.
+            return as_given
         return _near_enough(observations.start_um, best)
     if best is None:
         # A start whose pattern is like the first frame, but which cannot be bettered: the optics may be to blame.
@@ -115,11 +118,20 @@ def _convincing(chi2: list[float]) -> bool:
 
 def _near_enough(given_um: Float64Array, found: PatternFit) -> PatternFit:
     """The fit with a word on its start; refused where that is not near the given one."""
-    moved_um = float(np.sqrt(((found.start_um - given_um) ** 2).mean()))
-    if moved_um > FARTHEST * expected_error_um(given_um):
+    moved_um = _moved_um(given_um, found)
+    if not _is_near(given_um, found):
         raise NotIdentifiable(
             f"Only positions {moved_um:.3g} um (RMS of a coordinate) from the given start explain the run.",
             "Retrieve the first frame's positions to half a neighbour distance, or fit correlations instead.",
         )
     said = f"The start did not explain the run: its coordinates were corrected by {moved_um:.3g} um (RMS)."
     return replace(found, warnings=(said, *found.warnings))
+
+
+def _moved_um(given_um: Float64Array, found: PatternFit) -> float:
+    """Root mean square correction of the start's coordinates."""
+    return float(np.sqrt(((found.start_um - given_um) ** 2).mean()))
+
+
+def _is_near(given_um: Float64Array, found: PatternFit) -> bool:
+    return _moved_um(given_um, found) <= FARTHEST * expected_error_um(given_um)

@@ -23,8 +23,10 @@ from beamline_ml.records import BoolArray, Float64Array
 
 OF_CHI2 = 0.002
 """By which chi-squared may exceed 1 beside chance: splines only approach a force."""
-BEYOND_CHANCE = 5.0
-"""Standard deviations that are still taken for chance."""
+BEYOND_CHANCE = 4.0
+"""Standard deviations by photon noise that are still taken for chance, where chi-squared exceeds that."""
+UNSTEADY = 5.0
+"""The same where parts of the run ask for different laws: sums of few squares exceed their mean more often."""
 
 
 @dataclass(frozen=True)
@@ -67,30 +69,40 @@ class PatternFit:
     """
 
     @property
-    def most_chi2(self) -> float:
-        """Above it photon noise does not explain what the law missed."""
-        return 1.0 + OF_CHI2 + BEYOND_CHANCE * self.chi2_err
+    def describes_data(self) -> bool:
+        """Whether photon noise explains what the law missed of the run, and all its parts ask for the same law.
+
+        What each exceeds its expectation by, over its limit: the squares of these two doubts add up to 1 at most.
+        """
+        return self._doubt_of_chi2**2 + self._doubt_of_parts**2 <= 1.0
 
     @property
-    def describes_data(self) -> bool:
-        """Whether photon noise explains what the law missed of the run, and all its parts ask for the same law."""
-        return self.chi2 <= self.most_chi2 and self.steadiness.beyond_chance <= BEYOND_CHANCE
+    def _doubt_of_chi2(self) -> float:
+        """0: noise explains all; 1: the limit."""
+        beyond = max(0.0, self.chi2 - 1.0 - OF_CHI2)
+        return beyond / max(BEYOND_CHANCE * self.chi2_err, 1e-30)
+
+    @property
+    def _doubt_of_parts(self) -> float:
+        """0: all parts ask for the same law; 1: the limit."""
+        return max(0.0, self.steadiness.beyond_chance) / UNSTEADY
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What is to be said where it does not."""
         if self.describes_data:
             return ()
-        why = []
-        if self.chi2 > self.most_chi2:
-            why.append(f"chi-squared {self.chi2:.3f} (limit {self.most_chi2:.3f})")
-        if self.steadiness.beyond_chance > BEYOND_CHANCE:
-            why.append(
-                "parts of the run ask for different laws, "
-                f"{self.steadiness.beyond_chance:.1f} standard deviations beyond chance (limit {BEYOND_CHANCE:g})"
-            )
+        misfit = f"chi-squared {self.chi2:.3f} (limit {1.0 + OF_CHI2 + BEYOND_CHANCE * self.chi2_err:.3f})"
+        parts = (
+            "parts of the run ask for different laws, "
+            f"{self.steadiness.beyond_chance:.3g} standard deviations beyond chance (limit {UNSTEADY:g})"
+        )
+        by_itself = [
+            why for why, doubt in ((misfit, self._doubt_of_chi2), (parts, self._doubt_of_parts)) if doubt > 1.0
+        ]
+        why = "; ".join(by_itself) or f"{misfit} and {parts}: together more than chance"
         return (
-            f"The model does not describe the data: {'; '.join(why)}. "
+            f"The model does not describe the data: {why}. "
             "Its forecast is published only where no simple one foretold the run's own frames better. "
             "Ask for a drift or angular_harmonics, or fit correlations if particles diffuse.",
         )
