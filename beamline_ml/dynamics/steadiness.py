@@ -18,6 +18,9 @@ from beamline_ml.records import Float64Array, IntArray
 
 LEAST_INFORMATION = 1.0
 """Directions of which a part knows less, in units of the prior's precision, say nothing."""
+ALIKE = 0.0015
+"""By which laws may differ and still be one, in the units in which parameters are of order one: splines only approach
+a force, and very bright light would tell that."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,20 @@ def of_beginning(
     left = covariance @ (whole.pull - prior @ learnt)
     score = beginning.pull - beginning.information @ left
     variance = beginning.information - beginning.information @ covariance @ beginning.information
-    return _compared(score[of_law], variance[np.ix_(of_law, of_law)])
+    own = variance[np.ix_(of_law, of_law)]
+    return _compared(score[of_law], own, own)
 
 
 def of_more(part: Evaluation, covariance: Float64Array) -> Steadiness:
     """Of a part that the answer had not seen, whose covariance (m, m) that was; evaluated at that answer."""
-    return _compared(part.pull, part.information + part.information @ covariance @ part.information)
+    slope = part.information
+    return _compared(part.pull, slope + slope @ covariance @ slope, slope)
 
 
-def _compared(score: Float64Array, covariance: Float64Array) -> Steadiness:
-    values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-    known = values > LEAST_INFORMATION
-    return Steadiness(float(((vectors.T @ score)[known] ** 2 / values[known]).sum()), int(known.sum()))
+def _compared(score: Float64Array, covariance: Float64Array, slope: Float64Array) -> Steadiness:
+    """``slope``: by what the score changes where the law does."""
+    known, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+    axes = vectors[:, known > LEAST_INFORMATION]
+    expected = axes.T @ (covariance + ALIKE**2 * slope @ slope.T) @ axes
+    along = axes.T @ score
+    return Steadiness(float(along @ np.linalg.solve(expected, along)), axes.shape[1])

@@ -74,9 +74,11 @@ def patterns(name: str, strength: float, seed: int) -> tuple[np.ndarray, np.ndar
     x = _diffusing(start, strength, rng) if name == "diffusing" else _driven(start, name, strength)
     if name != "leaving":
         return np.stack([OPTICS.intensity(at) for at in x]), start
-    # Some particles leave the beam's focus, one after the other: where they went nobody sees.
-    leaves = rng.permutation(np.where(rng.random(N) < strength, rng.uniform(0.0, TIMES[-1], N), np.inf))
-    return np.stack([OPTICS.intensity(at[leaves > t]) for t, at in zip(TIMES, x, strict=True)]), start
+    # One after the other some particles leave the beam's focus, half of them during the run: where they go nobody sees.
+    n_leaving = round(strength * N)
+    leaves_s = np.full(N, np.inf)
+    leaves_s[rng.permutation(N)[:n_leaving]] = TIMES[-1] * (np.arange(n_leaving) + 0.5) / max(n_leaving, 1)
+    return np.stack([OPTICS.intensity(at[leaves_s > t]) for t, at in zip(TIMES, x, strict=True)]), start
 
 
 def _driven(start: np.ndarray, name: str, strength: float) -> np.ndarray:
