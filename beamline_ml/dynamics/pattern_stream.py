@@ -21,7 +21,7 @@ from beamline_ml.dynamics.pattern_state import RECENT_FRAMES, PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.photon_information import distance_px, photon_information
 from beamline_ml.dynamics.statistical_gauss_newton import OPEN_BENDS, Belief, belief_from
-from beamline_ml.dynamics.steadiness import of_more
+from beamline_ml.dynamics.steadiness import of_parts
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array
 
@@ -52,7 +52,8 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
     block = _Block(fit, state, counts, np.append(state.end_s, times_s))
     prior = block.belief(state.information, state.vector - state.information @ state.mean, state.mean, state.smoothness)
     mean, seen = state.mean, block.evaluate(state.mean)
-    steadiness = fit.steadiness.with_more(of_more(seen, prior.covariance))
+    earlier = Evaluation(state.information, state.vector - state.information @ mean, 0.0, fit.chi2)
+    steadiness = fit.steadiness.with_more(of_parts(earlier, seen))
     contest = block.contest()
     for _ in range(STEPS):
         target = block.combined(seen, mean, prior.smoothness)

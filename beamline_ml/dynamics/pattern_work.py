@@ -36,7 +36,7 @@ from beamline_ml.dynamics.statistical_gauss_newton import (
     belief_from,
     prior_precision,
 )
-from beamline_ml.dynamics.steadiness import Steadiness, of_beginning
+from beamline_ml.dynamics.steadiness import Steadiness, of_parts
 from beamline_ml.errors import FitRefused
 from beamline_ml.records import Float64Array, IntArray
 
@@ -145,8 +145,8 @@ class PatternWork:
             return Steadiness()
         mean, whole = self._belief.mean, self._known[1]
         half = self._of_frames(mean, horizon // 2, self._pixels_of(horizon))
-        law = np.append(np.arange(self._m), len(mean) - 1)
-        return of_beginning(half, whole, self._belief.covariance, mean - self._prior_mean, law)
+        rest = replace(whole, information=whole.information - half.information, pull=whole.pull - half.pull)
+        return of_parts(half, rest, np.append(np.arange(self._m), len(mean) - 1))
 
     def _bends(self, horizon: int) -> tuple[Bends, ...]:
         # What is left of a corrected start's errors would show as a force at contact.

@@ -1,8 +1,8 @@
 """Do all parts of a run ask for the same law?
 
 A law that a model does not contain may be imitated over a whole run, but then its parts want it changed in ways that
-cancel. The pull of one part at the answer of all is what tells them apart: were the law the true one, it would scatter
-about zero with a known covariance (score tests of parameters that may not be constant: Nyblom, J. Am. Stat. Assoc. 84,
+cancel. What pulls one part and not the other tells them apart: were the law the true one, that would scatter about zero
+with a known covariance (score tests of parameters that may not be constant: Nyblom, J. Am. Stat. Assoc. 84,
 223 (1989); Andrews, Econometrica 61, 821 (1993)). A few dozen numbers carry what the misfit of all counts hides in its
 noise.
 """
@@ -17,7 +17,7 @@ from beamline_ml.dynamics.growing_horizon import Evaluation
 from beamline_ml.records import Float64Array, IntArray
 
 LEAST_INFORMATION = 1.0
-"""Directions of which a part knows less, in units of the prior's precision, say nothing."""
+"""Directions of which the parts together know less, in units in which parameters are of order one, say nothing."""
 ALIKE = 0.0015
 """By which laws may differ and still be one, in the units in which parameters are of order one: splines only approach
 a force, and very bright light would tell that."""
@@ -42,39 +42,28 @@ class Steadiness:
         return Steadiness(self.chi2 + other.chi2, self.n + other.n)
 
 
-def of_beginning(
-    beginning: Evaluation, whole: Evaluation, covariance: Float64Array, learnt: Float64Array, of_law: IntArray
-) -> Steadiness:
-    """Of a run's beginning and its rest, at the answer of the whole.
+def of_parts(first: Evaluation, second: Evaluation, of_law: IntArray | None = None) -> Steadiness:
+    """Of two parts of a run, both evaluated at parameters that are nearly the answer of either.
+
+    What pulls both parts alike only says that these are not yet the best ones: a step towards those is taken off, so
+    that of the answer's own errors, of an unfinished fit and of a prior nothing is left but what is not linear.
 
     Parameters
     ----------
-    covariance
-        (m, m) of the answer.
-    learnt
-        (m,) what the answer differs by from the prior's mean. Pulls of data and prior need not cancel exactly: what is
-        left would move the answer by a last step, which is taken off.
     of_law
-        (k,) indices of the parameters that are compared.
+        (k,) indices of the parameters that are compared; None: all.
     """
-    prior = np.linalg.inv(covariance) - whole.information
-    left = covariance @ (whole.pull - prior @ learnt)
-    score = beginning.pull - beginning.information @ left
-    variance = beginning.information - beginning.information @ covariance @ beginning.information
-    own = variance[np.ix_(of_law, of_law)]
-    return _compared(score[of_law], own, own)
+    whole = first.information + second.information + LEAST_INFORMATION * np.eye(len(first.pull))
+    share = np.linalg.solve(whole, first.information)
+    score = first.pull - share.T @ (first.pull + second.pull)
+    variance = first.information - first.information @ share
+    compared = np.arange(len(score)) if of_law is None else of_law
+    return _compared(score[compared], variance[np.ix_(compared, compared)])
 
 
-def of_more(part: Evaluation, covariance: Float64Array) -> Steadiness:
-    """Of a part that the answer had not seen, whose covariance (m, m) that was; evaluated at that answer."""
-    slope = part.information
-    return _compared(part.pull, slope + slope @ covariance @ slope, slope)
-
-
-def _compared(score: Float64Array, covariance: Float64Array, slope: Float64Array) -> Steadiness:
-    """``slope``: by what the score changes where the law does."""
-    known, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-    axes = vectors[:, known > LEAST_INFORMATION]
-    expected = axes.T @ (covariance + ALIKE**2 * slope @ slope.T) @ axes
-    along = axes.T @ score
-    return Steadiness(float(along @ np.linalg.solve(expected, along)), axes.shape[1])
+def _compared(score: Float64Array, variance: Float64Array) -> Steadiness:
+    """The variance is also by what the score changes where the two parts have different laws."""
+    known, vectors = np.linalg.eigh(0.5 * (variance + variance.T))
+    held = known > LEAST_INFORMATION
+    expected = known[held] + (ALIKE * known[held]) ** 2
+    return Steadiness(float(((vectors.T @ score)[held] ** 2 / expected).sum()), int(held.sum()))
