@@ -25,8 +25,8 @@ OF_CHI2 = 0.002
 """By which chi-squared may exceed 1 beside chance: splines only approach a force."""
 BEYOND_CHANCE = 4.0
 """Standard deviations by photon noise that are still taken for chance, where chi-squared exceeds that."""
-UNSTEADY = 5.0
-"""The same where parts of the run ask for different laws: sums of few squares exceed their mean more often."""
+UNSTEADY = 4.0
+"""The same where parts of the run ask for different laws."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class PatternFit:
         return (
             f"The model does not describe the data: {why}. "
             "Its forecast is published only where no simple one foretold the run's own frames better. "
-            "Ask for a drift or angular_harmonics, or fit correlations if particles diffuse.",
+            "Ask for a drift or angular_harmonics, look at the start, or fit correlations if particles diffuse.",
         )
 
     @property
