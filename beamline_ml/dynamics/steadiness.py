@@ -38,8 +38,12 @@ class Steadiness:
         return (self.chi2 - self.n) / float(np.sqrt(2.0 * self.n)) if self.n else 0.0
 
     def with_more(self, other: Steadiness) -> Steadiness:
-        """Both together."""
-        return Steadiness(self.chi2 + other.chi2, self.n + other.n)
+        """Both together, or the other alone where this one was no more than expected.
+
+        So a law that changes late is told as soon as one that changes early (Page's cumulative sums, Biometrika 41,
+        100 (1954)).
+        """
+        return other if self.beyond_chance < 0.0 else Steadiness(self.chi2 + other.chi2, self.n + other.n)
 
 
 def of_parts(first: Evaluation, second: Evaluation, of_law: IntArray | None = None) -> Steadiness:

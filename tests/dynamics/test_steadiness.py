@@ -52,3 +52,11 @@ def test_blocks_add_up() -> None:
     together = Steadiness(10.0, 8).with_more(Steadiness(30.0, 8))
     assert together.beyond_chance == pytest.approx(24.0 / np.sqrt(32.0))
     assert Steadiness().beyond_chance == 0.0
+    assert Steadiness().with_more(Steadiness(9.0, 8)) == Steadiness(9.0, 8)
+
+
+def test_a_late_change_is_told_as_soon_as_an_early_one() -> None:
+    quiet = Steadiness(0.0, 0)
+    for _ in range(50):
+        quiet = quiet.with_more(Steadiness(15.0, 23))
+    assert quiet.with_more(Steadiness(60.0, 23)) == Steadiness(60.0, 23)
