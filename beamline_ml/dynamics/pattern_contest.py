@@ -31,7 +31,8 @@ class PatternContest:
     """Misses of everybody, and how far ahead they were asked."""
 
     misses: dict[str, float]
-    """Mean squared error of the expected photons over the mean square of the light there, by forecaster."""
+    """Mean squared error of the expected photons over the mean square of the light there, by forecaster; infinite where
+    the particles' motion did not stay finite."""
     ahead_s: float
     """Root mean square time from the last frame that was seen to those that were asked about."""
     n: int
@@ -99,7 +100,8 @@ def of_frames(counts: NDArray[Any], times_s: Float64Array, light: Float64Array, 
     mean_square = max(len(asked) * float((light**2).sum()), 1e-30)
 
     def miss(expected: Float64Array) -> float:
-        return float(((asked - expected) ** 2 - asked).sum()) / mean_square
+        off = float(((asked - expected) ** 2 - asked).sum()) / mean_square
+        return off if np.isfinite(off) else np.inf
 
     curves = {name: miss(law(seen, before_s).at(asked_s)) for name, law in PATTERN_BASELINES.items()}
     ahead_s = float(np.sqrt(((asked_s - before_s[-1]) ** 2).mean()))

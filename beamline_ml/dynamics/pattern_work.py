@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from beamline_ml.dynamics.flow import follow, follow_with_tangents
-from beamline_ml.dynamics.growing_horizon import Evaluation, damped
+from beamline_ml.dynamics.growing_horizon import FIRST_FRAMES, Evaluation, damped
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.motion_law import MotionLaw
 from beamline_ml.dynamics.one_body import OneBody
@@ -141,7 +141,7 @@ class PatternWork:
 
     def _steadiness(self, horizon: int) -> Steadiness:
         """Whether both halves of the frames up to the horizon ask for the same law."""
-        if self._known is None or self._known[0] != horizon or not np.isfinite(self._known[1].misfit):
+        if self._known is None or self._known[0] != horizon or horizon < FIRST_FRAMES:
             return Steadiness()
         mean, whole = self._belief.mean, self._known[1]
         half = self._of_frames(mean, horizon // 2, self._pixels_of(horizon))

@@ -149,6 +149,9 @@ def test_photon_noise_has_no_say_in_the_contest() -> None:
     assert other is not None
     assert other.misses[NEURAL_ODE] == pytest.approx(2.0, rel=0.03)
     assert other.ahead_s == pytest.approx(np.sqrt((np.arange(1, 31) ** 2).mean()))
+    lost = pattern_contest(counts, np.arange(60.0), around, {30: np.full((30, 4000), np.nan)})
+    assert lost is not None
+    assert lost.scores[NEURAL_ODE] == np.inf
     assert pattern_contest(counts[:20], np.arange(20.0), around, {3: light[3:20]}) is None, "too little to learn from"
     both = contest.joined(other)
     assert both.misses[NEURAL_ODE] == pytest.approx(1.0, abs=0.03)
