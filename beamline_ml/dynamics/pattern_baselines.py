@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from beamline_ml.dynamics.baselines.dmd import LEAST_SIZE, modes_of
 from beamline_ml.records import Float64Array
 
 FRAMES_AVERAGED = (1, 2, 4, 8, 16)
 """How many of the last frames may stand for what stays: more are less noisy, and longer ago."""
-RANK = 3
-LEAST_SIZE = 1e-6
-"""Of the largest singular value: what is smaller is left out."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +66,12 @@ def relaxation(counts: NDArray[Any], times_s: Float64Array) -> FadingPictures:
 def dmd(counts: NDArray[Any], times_s: Float64Array) -> FadingPictures:
     """Dynamic mode decomposition: the next frame is a linear map of the last one, of low rank and not growing.
 
-    Exact DMD: Tu et al., J. Comput. Dyn. 1, 391 (2014), algorithm 2. Times are taken as even.
+    As the forecast of C2 by that name; times are taken as even.
     """
-    frames = np.asarray(counts, np.float64)
-    left, size, right = np.linalg.svd(frames[:-1].T, full_matrices=False)
-    held = (np.arange(len(size)) < RANK) & (size > LEAST_SIZE * max(float(size[0]), 1e-30))
-    if not held.any():
-        return mean_frame(counts, times_s)
-    left = left[:, held]
-    reduced = left.T @ frames[1:].T @ (right[held].T / size[held])
-    values, modes = np.linalg.eig(reduced)
-    values = values / np.maximum(np.abs(values), 1.0)
-    weights = np.linalg.lstsq(modes, (left.T @ frames[-1]).astype(np.complex128), rcond=None)[0]
+    pictures, factors = modes_of(np.asarray(counts, np.float64))
+    kept = np.where(np.abs(factors) > LEAST_SIZE, factors, LEAST_SIZE)
     step_s = float(np.median(np.diff(times_s)))
-    kept = np.where(np.abs(values) > LEAST_SIZE, values, LEAST_SIZE)
-    rates = np.asarray(np.log(kept.astype(np.complex128)) / step_s, np.complex128)
-    pictures = np.asarray((left @ (modes * weights)).T, np.complex128)
-    return FadingPictures(pictures, rates, float(times_s[-1]))
+    return FadingPictures(pictures, np.asarray(np.log(kept) / step_s, np.complex128), float(times_s[-1]))
 
 
 PATTERN_BASELINES: dict[str, PatternForecaster] = {

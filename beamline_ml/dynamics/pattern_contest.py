@@ -1,6 +1,6 @@
 """Who foretells this run's own patterns best? Everybody sees its first frames and is asked about some later ones.
 
-The force law's forecasts cost nothing: before a fit takes more frames in, it says where it expects the particles there.
+Before a fit takes more frames in, its law says where it expects the particles there, which costs one motion more.
 Misses are squared differences from the counts less the counts, which photon noise puts there on average whoever
 forecasts, over the mean square of the light that is expected as far from the direct beam: 0 is a perfect forecast, and
 of two fully developed speckle patterns that have nothing in common, one misses the other by 2.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from beamline_ml.dynamics.contest import NEURAL_ODE
 from beamline_ml.dynamics.pattern_baselines import PATTERN_BASELINES
-from beamline_ml.records import Float64Array, IntArray
+from beamline_ml.records import Float64Array
 
 FIRST_ORIGIN = 0.4
 """Forecasters are judged from origins that leave at least this part of the run to learn from."""
@@ -47,20 +47,9 @@ class PatternContest:
         """Both contests as one."""
         n = self.n + other.n
         share = other.n / max(n, 1)
-        misses = {
-            name: (1.0 - share) * miss + share * other.misses[name]
-            for name, miss in self.misses.items()
-            if name in other.misses
-        }
+        misses = {name: (1.0 - share) * miss + share * other.misses[name] for name, miss in self.misses.items()}
         ahead_s = float(np.sqrt((1.0 - share) * self.ahead_s**2 + share * other.ahead_s**2))
         return PatternContest(misses, ahead_s, n)
-
-
-def light_around(counts: NDArray[Any], distance_px: IntArray) -> Float64Array:
-    """(n_pixels,) mean photons of all pixels as far from the direct beam, over all frames (n_frames, n_pixels)."""
-    mean = counts.mean(axis=0)
-    of_ring = np.bincount(distance_px, weights=mean) / np.maximum(np.bincount(distance_px), 1)
-    return np.asarray(of_ring[distance_px], np.float64)
 
 
 def pattern_contest(

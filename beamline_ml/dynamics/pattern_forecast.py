@@ -15,10 +15,10 @@ import numpy as np
 
 from beamline_ml.dynamics.contest import NEURAL_ODE
 from beamline_ml.dynamics.pattern_baselines import FadingPictures
-from beamline_ml.dynamics.pattern_contest import UNRELATED, PatternContest, light_around
+from beamline_ml.dynamics.pattern_contest import UNRELATED, PatternContest
 from beamline_ml.dynamics.pattern_law import PatternFit
 from beamline_ml.dynamics.pattern_misses import grown, of_displaced, square_displacement_um2
-from beamline_ml.dynamics.photon_information import distance_px
+from beamline_ml.dynamics.photon_information import mean_around
 from beamline_ml.records import Float64Array
 
 N_MEMBERS = 32
@@ -71,16 +71,17 @@ def forecast_patterns(
         mean = mean + off / (k + 1)
         square = square + off * (patterns - mean)
     photons, variance = np.asarray(mean, np.float64), np.asarray(square, np.float64) / (len(members) - 1)
-    as_drawn = PatternForecast(times_s, photons, np.sqrt(variance))
-    if found.contest is None or found.describes_data:
-        return as_drawn if found.contest is None else replace(as_drawn, contest=found.contest.scores)
-    # No simple forecast knows another sample.
+    contest = found.contest
+    law = PatternForecast(times_s, photons, np.sqrt(variance), contest={} if contest is None else contest.scores)
+    if contest is None or found.describes_data:
+        return law
     if start_um is not None:
-        return _of_wrong_law(as_drawn, found, found.contest, times_s - times_s[0])
+        # No simple forecast knows another sample.
+        return _of_wrong_law(law, found, contest, times_s - times_s[0])
     ahead_s = times_s - found.times_s[found.used_frames - 1]
-    if found.winner == NEURAL_ODE or found.curve is None:
-        return _of_wrong_law(as_drawn, found, found.contest, ahead_s)
-    return _of_curve(as_drawn, found, found.contest, found.curve, ahead_s)
+    if found.curve is None or found.winner == NEURAL_ODE:
+        return _of_wrong_law(law, found, contest, ahead_s)
+    return _of_curve(law, found, contest, found.curve, ahead_s)
 
 
 def _of_wrong_law(
@@ -91,7 +92,7 @@ def _of_wrong_law(
     q = scattering.radius_inv_um
     there_um2 = square_displacement_um2(contest.scores[NEURAL_ODE] ** 2, light, q)
     photons, missed = of_displaced(law.photons, light, q, there_um2 * grown(ahead_s, contest.ahead_s))
-    return replace(law, photons=photons, photons_sd=np.sqrt(law.photons_sd**2 + missed), contest=contest.scores)
+    return replace(law, photons=photons, photons_sd=np.sqrt(law.photons_sd**2 + missed))
 
 
 def _of_curve(
@@ -104,14 +105,14 @@ def _of_curve(
     share = np.minimum(square * grown(ahead_s[later], contest.ahead_s), max(UNRELATED, square))
     deviation[later] = np.sqrt(share)[:, None, None] * _light(law, found)
     refused = STAYS if found.winner in ("persistence", "mean") else None
-    return PatternForecast(law.times_s, photons, deviation, found.winner, contest.scores, refused)
+    return replace(law, photons=photons, photons_sd=deviation, method=found.winner, refused=refused)
 
 
 def _light(law: PatternForecast, found: PatternFit) -> Float64Array:
     """(size, size) mean photons as far from the direct beam; none where a pixel is not used."""
     used = found.scattering.used
     light = np.zeros(used.shape)
-    light[used] = light_around(law.photons[:, used], distance_px(used.shape)[used.ravel()])
+    light[used] = mean_around(law.photons[:, used].mean(axis=0), used.shape, np.flatnonzero(used))
     return light
 
 

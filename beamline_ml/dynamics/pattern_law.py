@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.dynamics.contest import NEURAL_ODE, best_curve
+from beamline_ml.dynamics.doubts import reasons
 from beamline_ml.dynamics.flow import Surrogates, follow
 from beamline_ml.dynamics.motion_law import MotionLaw
 from beamline_ml.dynamics.one_body import OneBody
@@ -74,35 +75,24 @@ class PatternFit:
 
         What each exceeds its expectation by, over its limit: the squares of these two doubts add up to 1 at most.
         """
-        return self._doubt_of_chi2**2 + self._doubt_of_parts**2 <= 1.0
-
-    @property
-    def _doubt_of_chi2(self) -> float:
-        """0: noise explains all; 1: the limit."""
-        beyond = max(0.0, self.chi2 - 1.0 - OF_CHI2)
-        return beyond / max(BEYOND_CHANCE * self.chi2_err, 1e-30)
-
-    @property
-    def _doubt_of_parts(self) -> float:
-        """0: all parts ask for the same law; 1: the limit."""
-        return max(0.0, self.steadiness.beyond_chance) / UNSTEADY
+        return not self.doubts
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What is to be said where it does not."""
-        if self.describes_data:
-            return ()
-        misfit = f"chi-squared {self.chi2:.3f} (limit {1.0 + OF_CHI2 + BEYOND_CHANCE * self.chi2_err:.3f})"
+        allowed = BEYOND_CHANCE * self.chi2_err
+        misfit = f"chi-squared {self.chi2:.3f} (limit {1.0 + OF_CHI2 + allowed:.3f})"
+        beyond = self.steadiness.beyond_chance
         parts = (
-            "parts of the run ask for different laws, "
-            f"{self.steadiness.beyond_chance:.3g} standard deviations beyond chance (limit {UNSTEADY:g})"
+            f"parts of the run ask for different laws, {beyond:.3g} standard deviations beyond chance "
+            f"(limit {UNSTEADY:g})"
         )
-        by_itself = [
-            why for why, doubt in ((misfit, self._doubt_of_chi2), (parts, self._doubt_of_parts)) if doubt > 1.0
-        ]
-        why = "; ".join(by_itself) or f"{misfit} and {parts}: together more than chance"
+        excess = max(0.0, self.chi2 - 1.0 - OF_CHI2)
+        why = reasons(((misfit, excess / max(allowed, 1e-30)), (parts, max(0.0, beyond) / UNSTEADY)))
+        if not why:
+            return ()
         return (
-            f"The model does not describe the data: {why}. "
+            f"The model does not describe the data: {'; '.join(why)}. "
             "Its forecast is published only where no simple one foretold the run's own frames better. "
             "Ask for a drift or angular_harmonics, look at the start, or fit correlations if particles diffuse.",
         )
@@ -124,8 +114,7 @@ class PatternFit:
         counts, times_s
             (n_frames, size, size) photons and (n_frames,) times that this goes on from.
         """
-        kept = tuple(said for said in self.warnings if said not in self.doubts)
-        found = replace(self, contest=contest, curve=None, warnings=(*kept, *self.doubts))
+        found = replace(self, contest=contest, curve=None, warnings=(*self.warnings, *self.doubts))
         best = None if contest is None or found.describes_data else best_curve(contest.scores)
         return replace(found, curve=_continued(best, counts, times_s, self.scattering.used)) if best else found
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from beamline_ml.dynamics.flow import follow, follow_with_tangents
 from beamline_ml.dynamics.growing_horizon import Evaluation
-from beamline_ml.dynamics.pattern_contest import PatternContest, light_around, of_frames
+from beamline_ml.dynamics.pattern_contest import PatternContest, of_frames
 from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
 from beamline_ml.dynamics.pattern_state import RECENT_FRAMES, PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
-from beamline_ml.dynamics.photon_information import distance_px, photon_information
+from beamline_ml.dynamics.photon_information import mean_around, photon_information
 from beamline_ml.dynamics.statistical_gauss_newton import OPEN_BENDS, Belief, belief_from
 from beamline_ml.dynamics.steadiness import of_parts
 from beamline_ml.errors import FitRefused
@@ -53,8 +53,7 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
     prior = block.belief(state.information, state.vector - state.information @ state.mean, state.mean, state.smoothness)
     mean, seen = state.mean, block.evaluate(state.mean)
     earlier = Evaluation(state.information, state.vector - state.information @ mean, 0.0, fit.chi2)
-    steadiness = fit.steadiness.with_more(of_parts(earlier, seen))
-    contest = block.contest()
+    steadiness, contest = fit.steadiness.with_more(of_parts(earlier, seen)), block.contest()
     for _ in range(STEPS):
         target = block.combined(seen, mean, prior.smoothness)
         mean = _trusted(mean, target.mean, prior)
@@ -63,21 +62,7 @@ def absorb(fit: PatternFit, state: PatternState, counts: NDArray[Any], times_s: 
     n_before, n_new = state.n_frames, len(times_s)
     chi2 = (n_before * fit.chi2 + n_new * seen.chi2) / (n_before + n_new)
     chi2_err = float(np.hypot(n_before * fit.chi2_err, n_new * seen.chi2_err)) / (n_before + n_new)
-    recent_counts, recent_s = np.concatenate([state.recent_counts, counts]), np.append(state.recent_s, times_s)
-    carried = replace(
-        state,
-        mean=mean,
-        information=state.information + seen.information,
-        vector=state.vector + seen.information @ mean + seen.pull,
-        smoothness=np.atleast_1d(at.smoothness),
-        start_um=state.start_um + state.start_tangent @ (mean - state.mean),
-        end_s=float(times_s[-1]),
-        end_um=block.end_um,
-        end_tangent=block.end_tangent,
-        n_frames=state.n_frames + n_new,
-        recent_counts=recent_counts[-RECENT_FRAMES:],
-        recent_s=recent_s[-RECENT_FRAMES:],
-    )
+    carried = block.carried(mean, seen, at.smoothness)
     law = fit.law.with_parameters(state.unit * mean[:-1])
     covariance = np.outer(state.unit, state.unit) * at.covariance[:-1, :-1] * max(1.0, chi2)
     n = len(fit.coefficients)
@@ -117,13 +102,31 @@ class _Block:
         self._fit, self._state, self._counts, self._times_s = fit, state, counts, times_s
         self.end_um, self.end_tangent = state.end_um, state.end_tangent
 
+    def carried(self, mean: Float64Array, seen: Evaluation, smoothness: float | Float64Array) -> PatternState:
+        """What to remember after the block; after :meth:`evaluate` at the new mean, which gave ``seen``."""
+        state = self._state
+        return replace(
+            state,
+            mean=mean,
+            information=state.information + seen.information,
+            vector=state.vector + seen.information @ mean + seen.pull,
+            smoothness=np.atleast_1d(smoothness),
+            start_um=state.start_um + state.start_tangent @ (mean - state.mean),
+            end_s=float(self._times_s[-1]),
+            end_um=self.end_um,
+            end_tangent=self.end_tangent,
+            n_frames=state.n_frames + len(self._counts),
+            recent_counts=np.concatenate([state.recent_counts, self._counts])[-RECENT_FRAMES:],
+            recent_s=np.append(state.recent_s, self._times_s[1:])[-RECENT_FRAMES:],
+        )
+
     def contest(self) -> PatternContest:
         """Who foretold the block best from the frames before it."""
         state, fit = self._state, self._fit
         x = follow(open_particles(state.end_um, self._times_s), fit.law, 0.0, "rk4")[1:]
         counts = np.concatenate([state.recent_counts, self._counts])
         asked = counts.reshape(len(counts), -1)[:, state.pixels]
-        light = light_around(asked, distance_px(fit.scattering.used.shape)[state.pixels])
+        light = mean_around(asked.mean(axis=0), fit.scattering.used.shape, state.pixels)
         expected = fit.photons_per_intensity * fit.scattering.at_pixels(x, state.pixels)
         return of_frames(asked, np.append(state.recent_s, self._times_s[1:]), light, expected)
 

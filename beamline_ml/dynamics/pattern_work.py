@@ -17,13 +17,13 @@ from beamline_ml.dynamics.growing_horizon import FIRST_FRAMES, Evaluation, dampe
 from beamline_ml.dynamics.model import DRIFT_PARAMETERS, DynamicsModel
 from beamline_ml.dynamics.motion_law import MotionLaw
 from beamline_ml.dynamics.one_body import OneBody
-from beamline_ml.dynamics.pattern_contest import light_around, pattern_contest
+from beamline_ml.dynamics.pattern_contest import pattern_contest
 from beamline_ml.dynamics.pattern_law import PatternFit, open_particles
 from beamline_ml.dynamics.pattern_state import RECENT_FRAMES, PatternState
 from beamline_ml.dynamics.patterns import PatternObservations
 from beamline_ml.dynamics.photon_information import (
     chosen_pixels,
-    distance_px,
+    mean_around,
     photon_information,
     photons_per_intensity,
 )
@@ -193,7 +193,7 @@ class PatternWork:
         seen = self.observations
         counts, times_s = seen.counts[:horizon], seen.times_s[:horizon]
         asked = counts.reshape(horizon, -1)[:, self._last_pixels]
-        light = light_around(asked, distance_px(seen.scattering.used.shape)[self._last_pixels])
+        light = mean_around(asked.mean(axis=0), seen.scattering.used.shape, self._last_pixels)
         contest = pattern_contest(asked, times_s, light, self._blind)
         found = replace(self._result(horizon), warnings=(*warnings, *self._unseen()))
         return found.judged(contest, counts, times_s)

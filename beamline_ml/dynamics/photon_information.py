@@ -49,20 +49,15 @@ def photon_misfit(counts: NDArray[Any], expected: Float64Array) -> tuple[Float64
     return np.where(root < HUBER, deviance, HUBER * (2.0 * root - HUBER)), HUBER / np.maximum(root, HUBER)
 
 
-def expected_misfit(expected: Float64Array) -> Float64Array:
-    """Mean of :func:`photon_misfit` over Poisson counts."""
-    logs, means, _ = _misfits_by_chance()
-    return np.asarray(np.interp(np.log(np.maximum(expected, 1e-30)), logs, means), np.float64)
-
-
-def misfit_variance(expected: Float64Array) -> Float64Array:
-    """Variance of :func:`photon_misfit` over Poisson counts."""
-    logs, _, variances = _misfits_by_chance()
-    return np.asarray(np.interp(np.log(np.maximum(expected, 1e-30)), logs, variances), np.float64)
+def misfit_by_chance(expected: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Mean and variance of :func:`photon_misfit` over Poisson counts."""
+    logs, means, variances = _table_of_chance()
+    at = np.log(np.maximum(expected, 1e-30))
+    return np.interp(at, logs, means), np.interp(at, logs, variances)
 
 
 @cache
-def _misfits_by_chance() -> tuple[Float64Array, Float64Array, Float64Array]:
+def _table_of_chance() -> tuple[Float64Array, Float64Array, Float64Array]:
     """Logarithms of expected photons, and mean and variance of the misfit there."""
     logs = np.linspace(*TABLE)
     means, variances = [], []
@@ -108,8 +103,9 @@ def photon_information(
         information += rows.T @ (weight[:, None] * rows)
         pull += rows.T @ (weight * (seen - expected))
         misfit += float(deviance.sum())
-        by_chance += float(expected_misfit(expected).sum())
-        variance += float(misfit_variance(expected).sum())
+        mean, spread = misfit_by_chance(expected)
+        by_chance += float(mean.sum())
+        variance += float(spread.sum())
     by_chance = max(by_chance, 1e-30)
     return Evaluation(information, pull, misfit, misfit / by_chance, float(np.sqrt(variance)) / by_chance)
 
@@ -141,16 +137,17 @@ def chosen_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generato
     flat = np.flatnonzero(used.ravel()).astype(np.int64)
     if len(flat) <= most:
         return flat
-    ring = distance_px(used.shape)[flat]
-    share = (np.bincount(ring, weights=light[flat]) / np.maximum(np.bincount(ring), 1))[ring]
+    share = mean_around(light[flat], used.shape, flat)
     # Rings without a photon come last, but they may be needed.
     return _drawn(flat, share + 1e-12 * share.max(), most, rng)
 
 
-def distance_px(shape: tuple[int, ...]) -> IntArray:
-    """(rows * columns,) distance of every pixel from the direct beam, rounded."""
+def mean_around(light: Float64Array, shape: tuple[int, ...], pixels: IntArray) -> Float64Array:
+    """(n_pixels,) mean of ``light`` (n_pixels,) over those of these pixels that are as far from the direct beam."""
     row, column = (np.arange(n) - n // 2 for n in shape)
-    return np.rint(np.hypot(row[:, None], column[None, :])).astype(np.int64).ravel()
+    ring = np.rint(np.hypot(row[:, None], column[None, :])).astype(np.int64).ravel()[pixels]
+    means = np.bincount(ring, weights=light) / np.maximum(np.bincount(ring), 1)
+    return np.asarray(means[ring], np.float64)
 
 
 def brightest_pixels(counts: NDArray[Any], used: BoolArray, rng: np.random.Generator, most: int = N_PIXELS) -> IntArray:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamline_ml.dynamics.contest import CORRECTED, LAWS, NEURAL_ODE, best_curve, published
+from beamline_ml.dynamics.doubts import reasons
 from beamline_ml.dynamics.observations import CorrelationObservations
 from beamline_ml.dynamics.spline import spline_basis, spline_deviation
 from beamline_ml.dynamics.stored import record_arrays, stored_fields
@@ -121,34 +122,19 @@ class DynamicsFit:
         What chi-squared is above 1, and the standard errors by which a curve was better, each over its limit
         (``MAX_CHI2``, ``BEYOND_CHANCE``): the squares of these two doubts add up to 1 at most.
         """
-        return self._doubt_of_chi2**2 + self._doubt_of_contest**2 <= 1.0
-
-    @property
-    def _doubt_of_chi2(self) -> float:
-        """0: noise explains all; 1: the limit."""
-        return max(0.0, self.chi2 - 1.0) / (MAX_CHI2 - 1.0)
-
-    @property
-    def _doubt_of_contest(self) -> float:
-        """0: nobody was better; 1: the limit."""
-        _, behind_by = self.best_curve or ("", 0.0)
-        return max(0.0, behind_by) / BEYOND_CHANCE
+        return not self.doubts
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """Why the law does not describe the run, in words; empty where it does."""
-        if self.describes_data:
-            return ()
         best, behind_by = self.best_curve or ("", 0.0)
         misfit = f"chi-squared {self.chi2:.1f} (limit {MAX_CHI2:g})"
         contest = (
             f"the simple forecast {best} foretold blocks not yet seen better, by {behind_by:.1f} standard errors "
             f"(limit {BEYOND_CHANCE:g})"
         )
-        by_itself = [
-            why for why, doubt in ((misfit, self._doubt_of_chi2), (contest, self._doubt_of_contest)) if doubt > 1.0
-        ]
-        return tuple(by_itself or [f"{misfit} and {contest}: together more than chance"])
+        excess = max(0.0, self.chi2 - 1.0) / (MAX_CHI2 - 1.0)
+        return reasons(((misfit, excess), (contest, max(0.0, behind_by) / BEYOND_CHANCE)))
 
     @property
     def best_curve(self) -> tuple[str, float] | None:

@@ -23,7 +23,6 @@ N, N_FRAMES = 60, 40
 TIMES = 0.1 * np.arange(2 * N_FRAMES)
 """Of the run and as much again."""
 CONTAINED = "pairwise"
-LAWS = (CONTAINED, "three_body", "anisotropic", "stiffening", "diffusing", "leaving")
 NOISE_STEPS = 10
 """Of Heun's method between two frames, for particles that diffuse."""
 
@@ -87,19 +86,28 @@ def _driven(start: np.ndarray, name: str, strength: float) -> np.ndarray:
 
     def rate(t_s: float, y: np.ndarray) -> np.ndarray:
         x = y.reshape(-1, 2)
-        step = x[:, None] - x[None]
-        r = np.hypot(step[..., 0], step[..., 1]) + np.eye(len(x))
+        step, r = _apart(x)
         force = SYSTEM.radial_force(r)
         if name == "three_body":
             force = force * (1.0 + strength * 0.1 * (_crowd(x) - usual))
         if name == "anisotropic":
-            along_x = 2.0 * step[..., 0] ** 2 / r**2 - 1.0
-            force = force + strength * 0.08 * r * np.clip(1.0 - r / 0.75, 0.0, None) ** 2 * along_x
+            force = force + strength * along_x(r) * (2.0 * step[..., 0] ** 2 / r**2 - 1.0)
         ease = np.exp(-strength * t_s / 2.0) if name == "stiffening" else 1.0
         return (ease * ((force / r)[..., None] * step).sum(axis=1)).ravel()
 
     solved = solve_ivp(rate, TIMES[[0, -1]], start.ravel(), "DOP853", TIMES, rtol=1e-7, atol=1e-9)
     return solved.y.T.reshape(len(TIMES), -1, 2)
+
+
+def along_x(r: np.ndarray) -> np.ndarray:
+    """What goes with cos 2 phi: as strong as the radial force."""
+    return 0.08 * r * np.clip(1.0 - r / 0.75, 0.0, None) ** 2
+
+
+def _apart(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, n, 2) steps from the second to the first particle, and their lengths; 1 of a particle to itself."""
+    step = x[:, None] - x[None]
+    return step, np.hypot(step[..., 0], step[..., 1]) + np.eye(len(x))
 
 
 def _crowd(x: np.ndarray) -> np.ndarray:
@@ -114,8 +122,7 @@ def _diffusing(start: np.ndarray, strength: float, rng: np.random.Generator) -> 
     h = float(TIMES[1]) / NOISE_STEPS
 
     def velocity(x: np.ndarray) -> np.ndarray:
-        step = x[:, None] - x[None]
-        r = np.hypot(step[..., 0], step[..., 1]) + np.eye(len(x))
+        step, r = _apart(x)
         return ((SYSTEM.radial_force(r) / r)[..., None] * step).sum(axis=1)
 
     x, out = start, [start]

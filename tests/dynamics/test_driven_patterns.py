@@ -24,6 +24,7 @@ from beamline_ml.dynamics.pattern_state import PatternState
 from beamline_ml.dynamics.pattern_work import PatternWork
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start
 from beamline_ml.errors import FitRefused
+from tests.dynamics.foreign_patterns import along_x
 
 SYSTEM = SelfOrganising()
 OPTICS = PatternScattering(64, 1.0, probe_um=2.0)
@@ -35,11 +36,6 @@ FLOW = OneBody(np.array([0.05, -0.03]), np.array([[0.02, 0.06], [-0.03, -0.03]])
 RADII = np.linspace(0.1, 0.72, 40)
 LONG = 3600.0
 Truths = Callable[[str], np.ndarray]
-
-
-def along_x(r: np.ndarray) -> np.ndarray:
-    """What goes with cos 2 phi: as strong as the radial force."""
-    return 0.08 * r * np.clip(1.0 - r / 0.75, 0.0, None) ** 2
 
 
 def trajectory(flowing: bool, directed: bool) -> np.ndarray:

@@ -20,7 +20,7 @@ from beamline_ml.dynamics import (
 )
 from beamline_ml.dynamics.flow import Surrogates, move
 from beamline_ml.dynamics.pattern_state import PatternState
-from beamline_ml.dynamics.photon_information import DARK, chosen_pixels, expected_misfit, photon_misfit
+from beamline_ml.dynamics.photon_information import DARK, chosen_pixels, misfit_by_chance, photon_misfit
 from beamline_ml.dynamics.start_refinement import neighbour_distance_um
 from beamline_ml.dynamics.systems.self_organising import SelfOrganising, disc_start, published_optics
 from beamline_ml.dynamics.torch_patterns import torch_intensity
@@ -195,7 +195,9 @@ def test_the_choice_of_pixels_does_not_depend_on_what_they_happened_to_see() -> 
 def test_photon_noise_has_the_misfit_that_is_expected_of_it(expected: float) -> None:
     counts = np.random.default_rng(0).poisson(expected, 200_000)
     misfit, weight = photon_misfit(counts, np.full(counts.shape, expected))
-    assert misfit.mean() == pytest.approx(expected_misfit(np.array([expected]))[0], rel=0.05)
+    mean, variance = misfit_by_chance(np.array([expected]))
+    assert misfit.mean() == pytest.approx(mean[0], rel=0.05)
+    assert misfit.var() == pytest.approx(variance[0], rel=0.1)
     assert ((weight > 0.0) & (weight <= 1.0)).all()
 
 

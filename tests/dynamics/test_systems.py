@@ -333,6 +333,20 @@ def test_derivative_of_a_rigid_pattern(beam_moves: bool) -> None:
         np.testing.assert_allclose(slope[:, k], (plus - minus) / 2e-6, rtol=1e-4, atol=1e-3)
 
 
+def test_a_motion_that_no_law_of_the_place_explains_is_told() -> None:
+    """The object goes to and fro on one line: at one place it has two velocities."""
+    optics = PatternScattering(24, 1.0, probe_um=1.0)
+    scattering = RigidScattering(optics, cloud(30, 1.0, np.random.default_rng(1)))
+    times = 0.1 * np.arange(30.0)
+    for turns, explained in ((False, True), (True, False)):
+        along = np.minimum(times, times[-1] - times) if turns else times / 2.0
+        true = np.stack([scattering.intensity(np.array([0.4 * x, 0.1])) for x in along])
+        counts = np.random.default_rng(0).poisson(300.0 * true / true.max())
+        found = fit(RigidObservations(counts, times, scattering, np.array([0.0, 0.1])), time_budget_s=60.0)
+        assert found.describes_data == explained
+        assert any("does not describe the data" in said for said in found.warnings) != explained
+
+
 def test_rigid_motion_without_meaning_is_refused() -> None:
     with pytest.raises(FitRefused, match="plane wave"):
         RigidScattering(PatternScattering(16, 1.0), np.zeros((3, 2)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from beamline_ml.dynamics.baselines.observed import Observed, all_pairs, on_grid
 from beamline_ml.records import Float64Array
 
 RANK = 3
 MIN_SNAPSHOTS = 4
+LEAST_SIZE = 1e-6
+"""Of the largest singular value: what is smaller is left out."""
 MOST_LAGS = 0.5
 """Part of the run that the curves reach to; longer lags continue their curve as an exponential."""
 
@@ -45,17 +48,24 @@ def _curves(observed: Observed, n_lags: int) -> Float64Array:
 
 def _continued(states: Float64Array, n: int) -> Float64Array:
     """Measured states, then those that follow by the linear map, (n, n_state)."""
-    first, second = states[:-1].T, states[1:].T
-    left, size, right = np.linalg.svd(first, full_matrices=False)
-    held = np.arange(len(size)) < RANK
-    held &= size > 1e-6 * max(size[0], 1e-30)
-    if not held.any():
-        return np.repeat(states[-1:], n, axis=0)
-    left, size, right = left[:, held], size[held], right[held]
-    reduced = left.T @ second @ (right.T / size)
-    values, modes = np.linalg.eig(reduced)
-    values = values / np.maximum(np.abs(values), 1.0)
-    weights = np.linalg.lstsq(modes, (left.T @ states[-1]).astype(complex), rcond=None)[0]
+    pictures, factors = modes_of(states)
     steps = np.arange(1, n - len(states) + 1)
-    later = (left @ modes @ (weights[:, None] * values[:, None] ** steps)).real.T
+    later = (factors ** steps[:, None] @ pictures).real
     return np.asarray(np.concatenate([states, later])[:n], np.float64)
+
+
+def modes_of(states: Float64Array) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Pictures (n_modes, n_state) whose sum is the last of the states (n, n_state), and by what each grows a step.
+
+    Where there is nothing to decompose, the last state is one picture, which stays.
+    """
+    left, size, right = np.linalg.svd(states[:-1].T, full_matrices=False)
+    held = (np.arange(len(size)) < RANK) & (size > LEAST_SIZE * max(float(size[0]), 1e-30))
+    if not held.any():
+        return states[-1:].astype(np.complex128), np.ones(1, np.complex128)
+    left = left[:, held]
+    reduced = left.T @ states[1:].T @ (right[held].T / size[held])
+    values, modes = np.linalg.eig(reduced)
+    factors = np.asarray(values / np.maximum(np.abs(values), 1.0), np.complex128)
+    weights = np.linalg.lstsq(modes, (left.T @ states[-1]).astype(np.complex128), rcond=None)[0]
+    return np.asarray((left @ (modes * weights)).T, np.complex128), factors
